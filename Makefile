@@ -1,0 +1,55 @@
+# `make demo` shows CaeTun at work, `make check` is what a change must pass.
+# Stamps in .venv say what is installed, so that running a target again costs nothing.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PACKAGING := pyproject.toml constraints.txt
+
+# program:package, for the tests that run in network namespaces
+PROGRAMS := ip:iproute2 tc:iproute2 iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool \
+            nc:netcat-openbsd ps:procps tcpdump:tcpdump setpriv:util-linux
+
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: demo test check lint bench conformance clean
+
+demo: $(VENV)/.demo-installed
+	$(BIN)/caetun demo
+
+check: lint test
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.test-installed $(VENV)/.system-packages
+	$(BIN)/python -m pytest tests conformance
+
+conformance: $(VENV)/.test-installed $(VENV)/.system-packages
+	$(BIN)/python -m pytest conformance
+
+bench: $(VENV)/.test-installed $(VENV)/.system-packages
+	if [ -x benchmarks/run.sh ]; then PATH="$(CURDIR)/$(BIN):$$PATH" benchmarks/run.sh; else $(BIN)/python benchmarks/run.py; fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made: .ci/make-venv
+	.ci/make-venv $(VENV)
+	touch $@
+
+$(VENV)/.demo-installed: $(VENV)/.made $(PACKAGING)
+	$(PIP) --editable '.[fast]'
+	touch $@
+
+$(VENV)/.test-installed: $(VENV)/.made $(PACKAGING)
+	$(PIP) --editable '.[fast,quic,websocket,lz4,test]'
+	touch $@ $(VENV)/.demo-installed
+
+$(VENV)/.system-packages: $(VENV)/.made .ci/system-packages Makefile
+	.ci/system-packages $(PROGRAMS)
+	touch $@

@@ -1,0 +1,1 @@
+"""Arguments -> settings -> daemon; one file per command."""

@@ -1,0 +1,215 @@
+"""Moves batches between descriptors and the core: the only place where the loop, the clock and the node meet.
+
+Outbound:  device readable -> Device.read_batch -> Node.device_received -> Link.send
+Inbound:   Arrivals.records -> Node.records_received -> Device.write_batch
+
+One reader callback a descriptor, one timer, no task and no queue. A link that is full pauses the device: the backlog
+stays in the kernel's queue, where it belongs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from caetun.devices.base import Device
+from caetun.errors import CaeTunError, DeviceError
+from caetun.node import Node
+from caetun.peers import Event, Output, Peer
+from caetun.transports.base import Link
+from caetun.types import Iovec
+from caetun.wire.container import Batch
+from caetun.wire.record import Record
+
+# chosen by us
+MIN_SLEEP: Final = 0.001
+"""Seconds at least between two looks: a deadline that does not move must not spin."""
+MAX_SLEEP: Final = 1.0
+"""Seconds between looks at the node's deadlines: traffic may move them without re-arming the timer for each batch."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What has passed, for people and for metrics."""
+
+    frames_out: int = 0
+    """Frames (superframes count once) from the device to the network."""
+    bytes_out: int = 0
+    """As they lie in containers, a few bytes of element head included."""
+    records_out: int = 0
+    frames_in: int = 0
+    bytes_in: int = 0
+    """Of sealed records."""
+    records_in: int = 0
+
+
+class Pump:
+    """Fulfils `transports.base.Arrivals`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        node: Node,
+        device: Device,
+        on_event: Callable[[Event], None],
+        on_resolve: Callable[[Peer], None],
+        on_failure: Callable[[CaeTunError], None],
+        batch: Batch,
+    ) -> None:
+        self._loop = loop
+        self._node = node
+        self._device = device
+        self._on_event = on_event
+        self._on_resolve = on_resolve
+        self._on_failure = on_failure
+        self._batch = batch
+        self._out = Output()
+        self._is_reading = False
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.totals = Totals()
+
+    def start(self) -> None:
+        """Begin to read the device."""
+        self._reading(True)
+        self.wake()
+
+    def stop(self) -> None:
+        """Read the device no more, and say goodbye to the far ends."""
+        self._stopped = True
+        self._reading(False)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._node.close(time.monotonic(), self._out)
+        self._flush()
+
+    def _reading(self, wanted: bool) -> None:
+        if wanted == self._is_reading:
+            return
+        self._is_reading = wanted
+        if wanted:
+            self._loop.add_reader(self._device.fileno(), self._device_readable)
+        else:
+            self._loop.remove_reader(self._device.fileno())
+
+    def wake(self) -> None:
+        """Let the node look at its deadlines now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._tick()
+
+    # outbound
+
+    def _device_readable(self) -> None:
+        """Hot: once a batch."""
+        batch = self._batch
+        batch.clear()
+        try:
+            self._device.read_batch(batch)
+        except DeviceError as error:
+            self._reading(False)
+            self._on_failure(error)
+            return
+        if not batch.starts:
+            return
+        totals = self.totals
+        totals.frames_out += len(batch.starts)
+        totals.bytes_out += batch.end
+        self._node.device_received(batch, time.monotonic(), self._out)
+        self._flush()
+
+    # inbound: what endpoints call
+
+    def records(self, link: Link, records: list[Record]) -> None:
+        """Records have come in. Hot: once a burst."""
+        out = self._out
+        totals = self.totals
+        totals.records_in += len(records)
+        for record in records:
+            totals.bytes_in += len(record.body)
+        self._node.records_received(link, records, time.monotonic(), out)
+        if out.frames:
+            self._write(out.frames)
+        if out.records or out.events:
+            self._flush()
+
+    def messages(self, link: Link, messages: list[bytes]) -> None:
+        """Handshake messages, or garbage, have come in."""
+        self._node.messages_received(link, messages, time.monotonic(), time.time(), self._out)
+        self._flush()
+
+    def burst_end(self) -> None:
+        """Nothing more is waiting from the network."""
+        out = self._out
+        self._node.burst_end(time.monotonic(), out)
+        if out.frames or out.records:
+            self._flush()
+
+    def drained(self) -> None:
+        """A link that was full takes more: read the device again."""
+        if not self._stopped:
+            self._reading(True)
+
+    def too_big(self, link: Link, datagram: int) -> None:
+        """The local kernel refused a datagram: sent from within `_flush`, so handled after it."""
+        self._loop.call_soon(self._too_big, link, datagram)
+
+    def _too_big(self, link: Link, datagram: int) -> None:
+        self._node.too_big(link, datagram, time.monotonic(), self._out)
+        self._flush()
+
+    # both
+
+    def _write(self, frames: list[Iovec]) -> None:
+        totals = self.totals
+        totals.frames_in += len(frames)
+        self._device.write_batch(frames)
+        frames.clear()
+
+    def _flush(self) -> None:
+        """Carry out what the node wants done."""
+        out = self._out
+        if out.frames:
+            self._write(out.frames)
+        for link, records in out.records:
+            link.send(records)
+            self.totals.records_out += len(records)
+            if link.full and self._is_reading:
+                self._reading(False)
+        if out.messages or out.probes or out.events or out.resolve:
+            self._flush_rare(out)
+            return
+        out.records.clear()
+
+    def _flush_rare(self, out: Output) -> None:
+        for link, record in out.probes:
+            link.probe(record)
+        for link, messages in out.messages:
+            link.send_messages(messages)
+        events, resolve = list(out.events), list(out.resolve)
+        out.clear()
+        for event in events:
+            self._on_event(event)
+        for peer in resolve:
+            self._on_resolve(peer)
+        self._arm()
+
+    # time
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._node.tick(time.monotonic(), time.time(), self._out)
+        self._flush()
+        self._arm()
+
+    def _arm(self) -> None:
+        now = time.monotonic()
+        due = self._node.next_deadline()
+        delay = MAX_SLEEP if due is None else min(MAX_SLEEP, max(MIN_SLEEP, due - now))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay, self._tick)

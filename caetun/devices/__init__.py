@@ -1,0 +1,1 @@
+"""Where frames come from and go to: TUN and TAP devices, and the in-memory double."""

@@ -1,0 +1,135 @@
+"""Keys on disk: one line, Base64 of 32 bytes, as `wg genkey` writes it. Keys in memory: wrapped, so none is shown."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from caetun.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from caetun.settings import Settings
+
+# chosen by us
+_FILE_LIMIT: Final = 4096
+"""Bytes read of a key file: a key with its newline has 45."""
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Secret:
+    """32 secret bytes. Printing, logging or formatting it shows a fingerprint, by which two ends can be compared."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def reveal(self) -> bytes:
+        """The bytes themselves."""
+        return self._value
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hexadecimal digits: enough to notice a difference, useless for a search."""
+        return hashlib.blake2s(self._value, person=b"caetunfp").hexdigest()[:8]
+
+    def __repr__(self) -> str:
+        return f"Secret({self.fingerprint})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value, other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys that settings name: either `secret`, or `private` and `peer` and perhaps `psk`."""
+
+    secret: Secret | None
+    private: Secret | None
+    peer: bytes | None
+    """Public key of the far end, 32 bytes."""
+    psk: Secret | None
+    warnings: tuple[str, ...]
+    """One line for each file that others can read."""
+
+
+def load_keys(settings: Settings) -> Keys:
+    """Read the key files that the settings name. Raises ConfigurationError."""
+    warnings: list[str] = []
+
+    def read(path: Path | None) -> Secret | None:
+        if path is None:
+            return None
+        secret, warning = read_key(path)
+        if warning:
+            warnings.append(warning)
+        return secret
+
+    secret, private, psk = read(settings.secret_file), read(settings.key), read(settings.peer_psk_file)
+    peer = settings.peer[0] if settings.peer else None
+    return Keys(secret, private, peer, psk, tuple(warnings))
+
+
+def read_key(path: Path) -> tuple[Secret, str | None]:
+    """A key from its file, and a warning if others than the owner can read that. Raises ConfigurationError."""
+    from caetun.session.identity import decode_key
+
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(_FILE_LIMIT)
+    except OSError as error:
+        advice = "make one with caetun gensecret -o FILE" if isinstance(error, FileNotFoundError) else "check its mode"
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: {advice}") from None
+    try:
+        key = decode_key(content.decode("ascii").strip())
+    except (UnicodeDecodeError, ConfigurationError):
+        raise ConfigurationError(
+            f"{path}: holds no key: expected one line, 32 bytes in Base64: make one with caetun genkey or gensecret"
+        ) from None
+    return Secret(key), _warning(path, mode)
+
+
+def write_key(path: Path, text: str, replace: bool = False) -> None:
+    """Write a key to a new file that only its owner can read; with `replace` also over a regular file.
+
+    A replaced file is replaced at once: whoever reads it sees the old key or the new one. Raises ConfigurationError.
+    """
+    if replace and os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise ConfigurationError(f"{path}: not a regular file: will not replace it: choose another name")
+    target = path.with_name(f".{path.name}.{os.getpid()}") if replace else path
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise ConfigurationError(f"{target}: exists: will not overwrite a key: use --force, or another name") from None
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(descriptor)
+        if replace:
+            target.replace(path)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{path}: cannot be written: {error.strerror}: choose another place")
+
+
+def _warning(path: Path, mode: int) -> str | None:
+    """What is wrong with a key file's mode; a pipe's or a terminal's says nothing."""
+    if stat.S_ISREG(mode) and mode & _OTHERS:
+        return f"{path}: other users can read this key (mode {stat.S_IMODE(mode):04o}): chmod 600 {path}"
+    return None

@@ -1,0 +1,238 @@
+"""What an option is: a name, a kind of value with its bounds, a default, and where it shows up.
+
+`caetun/settings.py` declares them; flags, the configuration file and the reference in docs/ all come from there.
+Parsers take text and raise ValueError with "why: what to do"; `Option.read` does the same for what TOML holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from caetun.endpoint import TRANSPORTS, parse_endpoint, parse_remote, parse_transport
+from caetun.errors import ConfigurationError
+from caetun.types import Mode
+
+# fixed by the specification
+_DEVICE_NAME: Final = re.compile(r"[^\s/:]{1,15}")
+"""What Linux takes as an interface name (net/core/dev.c, dev_valid_name): 15 bytes, no slash, colon or space."""
+_FD: Final = re.compile(r"fd:([0-9]{1,6})")
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{43}=")
+"""Base64 of 32 bytes."""
+
+# chosen by us
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(s|m|h|)")
+_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+Interface: TypeAlias = IPv4Interface | IPv6Interface
+"""An address and the length of its network's prefix."""
+
+
+class DeviceRef(NamedTuple):
+    """Which device: by name, by an open descriptor that was inherited, or (both None) the next free `caetunN`."""
+
+    name: str | None = None
+    fd: int | None = None
+
+    def __str__(self) -> str:
+        """As given to `--dev`."""
+        return f"fd:{self.fd}" if self.fd is not None else self.name or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: how it is called in help, what is allowed, how it is read."""
+
+    metavar: str
+    parse: Callable[[str], object]
+    limits: str = ""
+    """Bounds and unit in words, for help and the reference."""
+    native: tuple[type, ...] = ()
+    """Types besides strings that the value may have in TOML."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. `name` and `default` are filled in from the field of `Settings` that declares it."""
+
+    kind: Kind
+    group: str
+    help: str
+    repeatable: bool = False
+    reloadable: bool = False
+    """Whether SIGHUP applies a changed value; any other takes effect at the next start."""
+    hidden: bool = False
+    """For experiments and tests: works, but is not in `--help`."""
+    in_file: bool = True
+    short: str = ""
+    name: str = ""
+    default: object = None
+
+    @property
+    def key(self) -> str:
+        """Its name in the configuration file."""
+        return self.name.replace("_", "-")
+
+    @property
+    def flag(self) -> str:
+        """Its long flag."""
+        return f"--{self.key}"
+
+    @property
+    def default_text(self) -> str:
+        """Its default as one would write it; "" if there is none."""
+        if self.kind is SWITCH:
+            return str(self.default).lower()
+        if isinstance(self.default, float):
+            return f"{self.default:g}"
+        return "" if self.default in (None, ()) else str(self.default)
+
+    def read(self, raw: object) -> object:
+        """The value for what a flag or TOML gave; a tuple if repeatable. Raises ValueError (why, what to do)."""
+        if not self.repeatable:
+            return self._read_one(raw)
+        return tuple(self._read_one(item) for item in (raw if isinstance(raw, list) else [raw]))
+
+    def _read_one(self, raw: object) -> object:
+        # bool is a subclass of int in Python: without the exact type, `mtu = true` would be 1
+        if self.kind is SWITCH:
+            if type(raw) is bool:
+                return raw
+            raise ValueError("is a switch: give true or false, without quotes")
+        if isinstance(raw, str):
+            return self.kind.parse(raw)
+        if type(raw) in self.kind.native:
+            return self.kind.parse(str(raw))
+        wanted = f"give {self.kind.limits or self.kind.metavar}{'' if self.kind.native else ' in quotes'}"
+        raise ValueError(f"is {_toml_type(raw)}: {wanted}")
+
+    def row(self) -> str:
+        """Its line in the tables of docs/configuration.md."""
+        flag = f"`--no-{self.key}`" if self.default is True else f"`{self.flag}`"
+        short = f"`{self.short}`, " if self.short else ""
+        default = f"`{self.default_text}`" if self.default_text else ""
+        marks = [mark for mark, applies in (("repeatable", self.repeatable), ("reload", self.reloadable)) if applies]
+        key = f"`{self.key}`" if self.in_file else ""
+        cells = [short + flag, key, self.kind.limits or self.kind.metavar, default, ", ".join(marks), self.help]
+        return f"| {' | '.join(cells)} |"
+
+
+def integer(low: int, high: int, metavar: str, unit: str = "") -> Kind:
+    """Whole numbers from `low` to `high`, of `unit`."""
+    limits = f"{low}..{high} {unit}".strip()
+
+    def parse(text: str) -> int:
+        if not re.fullmatch("-?[0-9]{1,9}", text):
+            raise ValueError(f"{text!r} is not a whole number: give {limits}")
+        if not low <= int(text) <= high:
+            raise ValueError(f"{text} is out of bounds: give {limits}")
+        return int(text)
+
+    return Kind(metavar, parse, limits, (int,))
+
+
+def duration(low: int, high: int) -> Kind:
+    """Seconds from `low` to `high`, as float; written 10, "10s", "2m" or "1h"."""
+    limits = f"{low}..{high} s"
+
+    def parse(text: str) -> float:
+        found = _DURATION.fullmatch(text.strip())
+        if not found:
+            raise ValueError(f"{text!r} is not a duration: write 10, 10s or 2m, {limits}")
+        seconds = float(found[1]) * _SECONDS[found[2]]
+        if not low <= seconds <= high:
+            raise ValueError(f"{text} is out of bounds: give {limits}")
+        return seconds
+
+    return Kind("TIME", parse, limits, (int, float))
+
+
+def choice(*words: str) -> Kind:
+    """One of some words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not known: give one of {', '.join(words)}")
+        return text
+
+    return Kind("WORD", parse, ", ".join(words))
+
+
+def _parse_mode(text: str) -> Mode:
+    try:
+        return Mode(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not known: give tun (IP packets) or tap (Ethernet frames)") from None
+
+
+def _parse_device(text: str) -> DeviceRef:
+    descriptor = _FD.fullmatch(text)
+    if descriptor:
+        return DeviceRef(fd=int(descriptor[1]))
+    if not _DEVICE_NAME.fullmatch(text) or len(text.encode()) > 15 or text in (".", ".."):
+        raise ValueError(
+            f"{text!r} is not an interface name: use 1 to 15 characters without '/', ':' and spaces, or fd:N"
+        )
+    return DeviceRef(name=text)
+
+
+def _parse_interface(text: str) -> Interface:
+    """An address that a host can have; mistakes that the kernel would accept in silence are refused here."""
+    if "/" not in text:
+        raise ValueError(f"{text!r} has no prefix length: write for example {text}/{64 if ':' in text else 24}")
+    try:
+        interface = ip_interface(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address with prefix length: write for example 10.0.0.1/24") from None
+    network = interface.network
+    if "%" in text or interface.ip.is_multicast or interface.ip.is_unspecified:
+        raise ValueError(f"{text!r} cannot be a host's address: give a unicast address without a zone")
+    edges = (network.network_address, network.broadcast_address if network.version == 4 else None)
+    if network.num_addresses > 2 and interface.ip in edges:
+        first = f"{network[1]}/{network.prefixlen}"
+        raise ValueError(f"{text!r} stands for the whole network: give the host's own address, for example {first}")
+    return interface
+
+
+def _parse_path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("names no file: give the name of a file")
+    if _KEY.fullmatch(text):
+        # Not repeated in the message: messages end up in logs.
+        raise ValueError("holds a key, not the name of a file: write the key to a file and name that")
+    return Path(text)
+
+
+def _parse_public_key(text: str) -> bytes:
+    # Imported here: it loads the cryptography library, which half of the commands do without.
+    from caetun.session.identity import decode_key
+
+    try:
+        return decode_key(text)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+
+
+def _parse_nothing(text: str) -> object:
+    raise ValueError(f"is a switch and takes no {text!r}: leave it away")
+
+
+def _toml_type(raw: object) -> str:
+    """What a person would call a TOML value."""
+    words = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
+    return words.get(type(raw), "a date or time")
+
+
+SWITCH: Final = Kind("", _parse_nothing, "true, false")
+MODE: Final = Kind("MODE", _parse_mode, ", ".join(Mode))
+DEVICE: Final = Kind("NAME", _parse_device, "NAME or fd:N")
+INTERFACE: Final = Kind("CIDR", _parse_interface, "ADDRESS/PREFIX")
+LISTEN: Final = Kind("ENDPOINT", parse_endpoint, "[HOST]:PORT")
+REMOTE: Final = Kind("ENDPOINT", parse_remote, "HOST:PORT")
+TRANSPORT: Final = Kind("NAME", parse_transport, ", ".join(TRANSPORTS))
+FILE: Final = Kind("FILE", _parse_path)
+PUBLIC_KEY: Final = Kind("PUBKEY", _parse_public_key)

@@ -1,0 +1,211 @@
+"""What two peers share above any link: key pairs, span, and the state of what is half sent or half received.
+
+Outbound:  seal_batch -> soften -> pack -> KeyPair.seal -> records
+Inbound:   open -> KeyPair.open -> unpack -> frames (whole, joined, reassembled) and control messages
+
+A session outlives its links and its keys: a handshake installs a key pair, a link is whatever it is told to use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from caetun.errors import Malformed, Refused
+from caetun.offload.cut import Cutter
+from caetun.offload.fragment import Reassembly
+from caetun.offload.join import Joiner
+from caetun.offload.validate import validated
+from caetun.session.keypair import KeyPair
+from caetun.session.packing import pack, soften
+from caetun.session.span import Span
+from caetun.session.unpacking import unpack
+from caetun.types import Buffer, DropReason, Drops, Iovec, Mode
+from caetun.wire import control
+from caetun.wire.container import Batch
+from caetun.wire.element import CONTROL, FRAGMENT, SEGMENT, SUPERFRAME
+from caetun.wire.record import TAG_SIZE, Record
+
+if TYPE_CHECKING:
+    from caetun.session.handshake import Established
+
+# chosen by us
+MAX_UNCONFIRMED: Final = 4
+"""Key pairs of answered handshakes, kept until the initiator uses one of them."""
+REPORT_RECORDS: Final = 32
+"""Records that arrive before it is worth telling the far end."""
+REPORT_SECONDS: Final = 0.05
+SILENCE_RECORDS: Final = 256
+SILENCE_SECONDS: Final = 1.0
+"""So many records in so long a time without a report: the path has changed."""
+_VNET: Final = 10
+_SMALLEST: Final = {Mode.TUN: 20, Mode.TAP: 14}
+"""Bytes of the shortest frame there can be: an IPv4 header, an Ethernet header."""
+
+
+class Session:
+    """The keys and traffic state shared with one peer."""
+
+    def __init__(self, mode: Mode, drops: Drops, span: int = 0) -> None:
+        """`span`: datagrams a record may take, 1..44; 0 lets measured loss decide."""
+        self._mode = mode
+        self._drops = drops
+        self._smallest = _SMALLEST[mode]
+        self._cutter = Cutter(mode)
+        self._joiner = Joiner(mode, drops)
+        self._reassembly = Reassembly(drops)
+        self.span = Span(fixed=span)
+        self.current: KeyPair | None = None
+        """What records are sealed with."""
+        self.previous: KeyPair | None = None
+        """What records under way may still be sealed with."""
+        self.unconfirmed: list[KeyPair] = []
+        """Answered handshakes that nothing has arrived under yet; the first record under one makes it current."""
+        self._reported_at = 0.0
+        self._heard_at = 0.0
+        self._sent_at_report = 0
+
+    # keys
+
+    def install(self, established: Established, now: float) -> list[KeyPair]:
+        """Take the keys of a finished handshake into use; returns the pairs that are of no more use."""
+        pair = KeyPair(established, now)
+        if established.initiator:
+            return self._make_current(pair, now)
+        self.unconfirmed.append(pair)
+        if len(self.unconfirmed) > MAX_UNCONFIRMED:
+            return [self.unconfirmed.pop(0)]
+        return []
+
+    def confirm(self, pair: KeyPair, now: float) -> list[KeyPair]:
+        """The far end uses an answered handshake's keys: so do we; returns the pairs that are of no more use."""
+        self.unconfirmed.remove(pair)
+        stale = [other for other in self.unconfirmed if other.born <= pair.born]
+        self.unconfirmed = [other for other in self.unconfirmed if other.born > pair.born]
+        return stale + self._make_current(pair, now)
+
+    def _make_current(self, pair: KeyPair, now: float) -> list[KeyPair]:
+        stale = [self.previous] if self.previous is not None else []
+        self.previous, self.current = self.current, pair
+        self.span.restart_counts()
+        self._heard_at = now
+        self._sent_at_report = 0
+        return stale
+
+    def forget(self) -> list[KeyPair]:
+        """The session is over; returns all its key pairs."""
+        pairs = [pair for pair in (self.current, self.previous, *self.unconfirmed) if pair is not None]
+        self.current = self.previous = None
+        self.unconfirmed = []
+        return pairs
+
+    def retire_previous(self) -> list[KeyPair]:
+        """The previous key pair is too old; returns it."""
+        pairs = [self.previous] if self.previous is not None else []
+        self.previous = None
+        return pairs
+
+    # outbound
+
+    def seal_batch(self, batch: Batch, unit: int, max_record: int) -> list[Record]:
+        """Records for a batch of frames on a link of these sizes; there must be a current key pair. Hot."""
+        pair = self.current
+        assert pair is not None
+        hello = pair.established.hello
+        span = self.span.datagrams
+        room = min(max_record, hello.max_record, span * unit) - TAG_SIZE
+        batches = soften(batch, hello.offloads, self._mode) if batch.offloads & ~hello.offloads else [batch]
+        return [pair.seal(container) for some in batches for container in pack(some, room, self._cutter, pad=span == 1)]
+
+    def seal_elements(self, elements: Buffer) -> Record:
+        """A record of its own for control elements, or for none: a keepalive."""
+        assert self.current is not None
+        return self.current.seal(elements)
+
+    def path_suspect(self, now: float) -> bool:
+        """Whether much was sent and nothing was reported for a while; tells the span so."""
+        pair = self.current
+        if pair is None or pair.sent - self._sent_at_report < SILENCE_RECORDS or now - self._heard_at < SILENCE_SECONDS:
+            return False
+        self._heard_at = now
+        self.span.silence(now)
+        return True
+
+    # inbound
+
+    def open(
+        self, pair: KeyPair, record: Record, now: float, frames: list[Iovec], controls: list[control.Control]
+    ) -> bool:
+        """Open a record: append its frames and control messages. False if it was refused (and counted). Hot."""
+        try:
+            plain = pair.open(record.counter, record.body)
+        except Refused as refused:
+            self._drops.count(refused.reason)
+            return False
+        try:
+            others = unpack(plain, self._smallest, frames, self._drops)
+        except Malformed as bad:
+            self._drops.count(bad.reason)
+            return True
+        for kind, body in others:
+            self._other(kind, body, now, frames, controls)
+        return True
+
+    def _other(
+        self, kind: int, body: memoryview, now: float, frames: list[Iovec], controls: list[control.Control]
+    ) -> None:
+        if kind == SUPERFRAME:
+            self._offloaded(body[: len(body) - _VNET], bytes(body[len(body) - _VNET :]), frames)
+        elif kind == SEGMENT:
+            self._joiner.segment(body, frames)
+        elif kind == FRAGMENT:
+            whole = self._reassembly.fragment(body, now)
+            if whole is not None:
+                self._offloaded(memoryview(whole)[_VNET:], bytes(whole[:_VNET]), frames)
+        elif kind == CONTROL:
+            try:
+                message = control.decode(body)
+            except Malformed as bad:
+                self._drops.count(bad.reason)
+                return
+            if message is not None:
+                controls.append(message)
+        else:
+            self._drops.count(DropReason.ELEMENT_UNKNOWN)
+
+    def _offloaded(self, frame: memoryview, header: bytes, frames: list[Iovec]) -> None:
+        """A frame that may rely on offloads: nothing of its metadata reaches the kernel unchecked."""
+        if len(frame) < self._smallest or len(header) < _VNET:
+            self._drops.count(DropReason.FRAME_SHORT)
+            return
+        try:
+            frames.append((validated(frame, header, self._mode), frame))
+        except Malformed as bad:
+            self._drops.count(bad.reason)
+
+    def burst_end(self, now: float, frames: list[Iovec]) -> bytes:
+        """Nothing more is waiting: give out what is half joined; returns a control element to send, or nothing."""
+        self._joiner.flush(frames)
+        pair = self.current
+        if pair is None:
+            return b""
+        opened = pair.window.opened
+        if opened - pair.reported < REPORT_RECORDS or now - self._reported_at < REPORT_SECONDS:
+            return b""
+        self._reported_at = now
+        pair.reported = opened
+        return control.encode(control.Report(pair.window.highest, opened))
+
+    def reported(self, pair: KeyPair, report: control.Report, now: float) -> None:
+        """The far end tells what it opened."""
+        if pair is self.current:
+            self._heard_at = now
+            self._sent_at_report = pair.sent
+            self.span.report(pair.sent - 1, report.highest, report.opened, now)
+
+    def expire(self, now: float) -> None:
+        """Give up what has waited too long for its missing parts."""
+        self._reassembly.expire(now)
+
+    def next_deadline(self) -> float | None:
+        """When `expire` next has something to do."""
+        return self._reassembly.next_deadline()

@@ -1,0 +1,294 @@
+"""Every option of CaeTun, declared once, and how flags and the configuration file become `Settings`.
+
+A field of `Settings` is an option: its name is the flag (`--log-level`) and the TOML key (`log-level`), its default the
+option's, its annotation says the rest. Flags win over the file, the file over defaults; a repeatable flag replaces the
+list in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple, get_type_hints
+
+from caetun.endpoint import Endpoint
+from caetun.errors import ConfigurationError
+from caetun.options import (
+    DEVICE,
+    FILE,
+    INTERFACE,
+    LISTEN,
+    MODE,
+    PUBLIC_KEY,
+    REMOTE,
+    SWITCH,
+    TRANSPORT,
+    DeviceRef,
+    Interface,
+    Option,
+    choice,
+    duration,
+    integer,
+)
+from caetun.types import Mode
+
+# fixed by the specification
+_IPV6_MIN_MTU: Final = 1280
+"""Bytes (RFC 8200 section 5): Linux takes IPv6 off an interface with a smaller MTU."""
+_MTU: Final = integer(576, 65500, "BYTES", "bytes")
+"""576: what every IPv4 host takes (RFC 791 section 3.2). 65500: with its Ethernet header it stays below 64 KiB."""
+
+# chosen by us
+_FILE_LIMIT: Final = 1 << 20
+"""Bytes of a configuration file: more is surely the wrong file."""
+_ANY_DEVICE: Final = DeviceRef()
+
+GROUPS: Final = {
+    "net": "where to",
+    "device": "device",
+    "keys": "keys",
+    "session": "session",
+    "general": "configuration and messages",
+}
+"""Headings of `--help` and of the reference, in order."""
+
+
+class Origin(enum.StrEnum):
+    """Where a value comes from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a tunnel is asked to do. Holds names of key files, never keys."""
+
+    listen: Annotated[Endpoint | None, Option(LISTEN, "net", "wait for the far end here")] = None
+    connect: Annotated[
+        tuple[Endpoint, ...],
+        Option(REMOTE, "net", "call the far end there; several are tried in turn", repeatable=True),
+    ] = ()
+    transport: Annotated[str, Option(TRANSPORT, "net", "how to travel, unless an endpoint says so (`udp://...`)")] = (
+        "udp"
+    )
+
+    mode: Annotated[Mode | None, Option(MODE, "device", "carry IP packets (tun) or Ethernet frames (tap)")] = Mode.TUN
+    """None: whatever kind the device is."""
+    dev: Annotated[
+        DeviceRef, Option(DEVICE, "device", "name of the device, or an open descriptor; without: next free caetunN")
+    ] = _ANY_DEVICE
+    address: Annotated[
+        tuple[Interface, ...], Option(INTERFACE, "device", "IPv4 or IPv6 address of the device", repeatable=True)
+    ] = ()
+    mtu: Annotated[int, Option(_MTU, "device", "largest packet of the device, whatever the path carries")] = 1500
+    """Bytes."""
+    offload: Annotated[
+        bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
+    ] = True
+
+    secret_file: Annotated[Path | None, Option(FILE, "keys", "file with the secret that both ends share")] = None
+    key: Annotated[Path | None, Option(FILE, "keys", "file with the private key of this end; wants a peer too")] = None
+    peer: Annotated[
+        tuple[bytes, ...], Option(PUBLIC_KEY, "keys", "public key of the far end, for now exactly one", repeatable=True)
+    ] = ()
+    peer_psk_file: Annotated[
+        Path | None, Option(FILE, "keys", "file with a pre-shared key on top of the key pairs")
+    ] = None
+
+    cipher: Annotated[
+        str,
+        Option(
+            choice("auto", "aes-gcm", "chacha20-poly1305"), "session", "cipher; auto: what this machine does faster"
+        ),
+    ] = "auto"
+    post_quantum: Annotated[
+        str, Option(choice("auto", "require", "off"), "session", "add ML-KEM-768 to the key exchange")
+    ] = "auto"
+    keepalive: Annotated[
+        float, Option(duration(1, 3600), "session", "when nothing else was sent for so long, send an empty record")
+    ] = 10.0
+    """Seconds."""
+    rekey_after: Annotated[
+        float, Option(duration(1, 180), "session", "make new traffic keys when they are so old", hidden=True)
+    ] = 120.0
+    """Seconds."""
+    span: Annotated[
+        int, Option(integer(0, 44, "N", "datagrams"), "session", "length of a sealed record; 0: automatic", hidden=True)
+    ] = 0
+
+    config: Annotated[Path | None, Option(FILE, "general", "read options from this TOML file", in_file=False)] = None
+    log_level: Annotated[
+        str,
+        Option(
+            choice("error", "warning", "info", "debug"), "general", "least weight of messages shown", reloadable=True
+        ),
+    ] = "info"
+    log_format: Annotated[
+        str, Option(choice("text", "json"), "general", "messages for people or for programs", reloadable=True)
+    ] = "text"
+    verbose: Annotated[bool, Option(SWITCH, "general", "print counters at exit", short="-v", reloadable=True)] = False
+
+    manage_device: bool = True
+    """False: the device is somebody else's (`ttun`): use it, change neither addresses, MTU nor whether it is up."""
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
+    """Field name -> where its value comes from."""
+
+
+class Reread(NamedTuple):
+    """What SIGHUP brought: settings to go on with, keys changed now, keys that take a restart."""
+
+    settings: Settings
+    applied: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+def _declared() -> dict[str, Option]:
+    """The options in the annotations of `Settings`, each with its name and default."""
+    hints = get_type_hints(Settings, include_extras=True)
+    found: dict[str, Option] = {}
+    for each in dataclasses.fields(Settings):
+        for note in getattr(hints[each.name], "__metadata__", ()):
+            found[each.name] = dataclasses.replace(note, name=each.name, default=each.default)
+    return found
+
+
+OPTIONS: Final[Mapping[str, Option]] = _declared()
+"""Field name -> option, in the order of the reference."""
+
+
+def load(flags: Mapping[str, object]) -> Settings:
+    """Settings from flags (field name -> text, list of texts or bool, as argparse leaves them) and the file they name.
+
+    Raises ConfigurationError.
+    """
+    given: dict[str, Any] = {}
+    for name, raw in flags.items():
+        option = OPTIONS[name]
+        try:
+            given[name] = option.read(raw)
+        except ValueError as error:
+            raise ConfigurationError(f"{option.flag}: {error}") from None
+    settings = _merge(given)
+    check(settings)
+    return settings
+
+
+def reread(settings: Settings) -> Reread:
+    """Read the configuration file again (SIGHUP). Flags keep their precedence; only reloadable options change.
+
+    Raises ConfigurationError, and then nothing has changed.
+    """
+    if settings.config is None:
+        return Reread(settings, (), ())
+    fresh = _merge(
+        {name: getattr(settings, name) for name, origin in settings.origins.items() if origin is Origin.FLAG}
+    )
+    check(fresh)
+    changed = [name for name in OPTIONS if getattr(fresh, name) != getattr(settings, name)]
+    now = [name for name in changed if OPTIONS[name].reloadable]
+    values: dict[str, Any] = {name: getattr(fresh, name) for name in now}
+    origins = {**settings.origins, **{name: fresh.origins[name] for name in now}}
+    return Reread(
+        dataclasses.replace(settings, **values, origins=origins),
+        tuple(OPTIONS[name].key for name in now),
+        tuple(OPTIONS[name].key for name in changed if name not in now),
+    )
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError."""
+    values: dict[str, Any] = {}
+    by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
+    for key, raw in _parse_file(path).items():
+        if key not in by_key:
+            raise ConfigurationError(f"{path}: {key}: no such option: {_suggestion(key, by_key)}")
+        option = by_key[key]
+        try:
+            value = option.read(raw)
+        except ValueError as error:
+            raise ConfigurationError(f"{path}: {key}: {error}") from None
+        values[option.name] = path.parent / value if isinstance(value, Path) else value
+    return values
+
+
+def check(settings: Settings) -> None:
+    """Whether the values go together. Raises ConfigurationError."""
+    if settings.listen is None and not settings.connect:
+        raise ConfigurationError(
+            "where to: neither --listen nor --connect given: wait with --listen :PORT or call with --connect HOST:PORT"
+        )
+    _check_keys(settings)
+    if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
+        raise ConfigurationError(
+            f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
+        )
+    for option in OPTIONS.values():
+        values = getattr(settings, option.name)
+        if option.repeatable and len(set(values)) < len(values):
+            raise ConfigurationError(f"{option.flag}: one value is given twice: leave one away")
+
+
+def _check_keys(settings: Settings) -> None:
+    """One shared secret, or a key of our own with one peer's."""
+    if settings.secret_file is None and settings.key is None:
+        raise ConfigurationError(
+            "keys: none given, and CaeTun never runs without: give --secret-file FILE "
+            "(make one: caetun gensecret -o FILE), or --key FILE and --peer PUBKEY"
+        )
+    if settings.secret_file is not None:
+        for name in ("key", "peer", "peer_psk_file"):
+            if getattr(settings, name):
+                raise ConfigurationError(
+                    f"{OPTIONS[name].flag}: cannot be used with --secret-file: choose a shared secret or key pairs"
+                )
+    elif len(settings.peer) != 1:
+        raise ConfigurationError(
+            f"--peer: {len(settings.peer)} public keys given, this version joins exactly two ends: "
+            "give the far end's (there: caetun pubkey < KEYFILE)"
+        )
+
+
+def _merge(given: dict[str, Any]) -> Settings:
+    """Values from flags, then from the file these name, then defaults."""
+    path: Path | None = given.get("config")
+    file = {} if path is None else read_file(path)
+    origins = dict.fromkeys(OPTIONS, Origin.DEFAULT)
+    origins.update(dict.fromkeys(file, Origin.FILE))
+    origins.update(dict.fromkeys(given, Origin.FLAG))
+    settings = Settings(**{**file, **given}, origins=origins)
+    listen = settings.listen and _with_scheme(settings.listen, settings.transport)
+    connect = tuple(_with_scheme(endpoint, settings.transport) for endpoint in settings.connect)
+    return dataclasses.replace(settings, listen=listen, connect=connect)
+
+
+def _with_scheme(endpoint: Endpoint, transport: str) -> Endpoint:
+    return endpoint if endpoint.scheme else endpoint._replace(scheme=transport)
+
+
+def _parse_file(path: Path) -> dict[str, Any]:
+    """A TOML file's top table."""
+    import tomllib
+
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_LIMIT + 1)
+        if len(content) > _FILE_LIMIT:
+            raise ConfigurationError(f"{path}: is larger than {_FILE_LIMIT} bytes: is it the right file?")
+        return tomllib.loads(content.decode())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: check --config") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not text in UTF-8: is it the right file?") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: is not TOML: {error}: see docs/configuration.md for an example") from None
+
+
+def _suggestion(word: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(word.replace("_", "-"), known, n=1)
+    return f"did you mean {near[0]}?" if near else "see docs/configuration.md for those there are"

@@ -1,0 +1,74 @@
+"""Small names used everywhere: buffers, drop reasons, counters."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes somebody else may own. A function's docstring says how long a view stays valid."""
+
+Iovec: TypeAlias = tuple[Buffer, ...]
+"""The parts of one frame (its 10-byte virtio_net_hdr first), to be written with a single `writev`."""
+
+
+class Mode(enum.StrEnum):
+    """Which kind of device the tunnel joins: IP packets (tun) or Ethernet frames (tap)."""
+
+    TUN = "tun"
+    TAP = "tap"
+
+
+class DropReason(enum.StrEnum):
+    """Why something was thrown away. One counter, metric label and log word each."""
+
+    # datagrams and records, as they come in
+    DATAGRAM_SHORT = "datagram.short"
+    DATAGRAM_TYPE = "datagram.type"
+    RECORD_MALFORMED = "record.malformed"
+    RECORD_UNKNOWN_SESSION = "record.unknown-session"
+    RECORD_REPLAYED = "record.replayed"
+    RECORD_OLD = "record.old"
+    RECORD_EXPIRED_KEY = "record.expired-key"
+    RECORD_FORGED = "record.forged"
+    RECORD_INCOMPLETE = "record.incomplete"
+    # handshake
+    HANDSHAKE_MALFORMED = "handshake.malformed"
+    HANDSHAKE_MAC = "handshake.mac"
+    HANDSHAKE_FORGED = "handshake.forged"
+    HANDSHAKE_REPLAYED = "handshake.replayed"
+    HANDSHAKE_REFLECTED = "handshake.reflected"
+    HANDSHAKE_UNKNOWN_PEER = "handshake.unknown-peer"
+    HANDSHAKE_UNEXPECTED = "handshake.unexpected"
+    HANDSHAKE_SUITE = "handshake.suite"
+    HANDSHAKE_KEM = "handshake.kem"
+    HANDSHAKE_INCOMPLETE = "handshake.incomplete"
+    HANDSHAKE_OVERLOAD = "handshake.overload"
+    HANDSHAKE_COOKIE = "handshake.cookie"
+    # inside a record
+    CONTAINER_MALFORMED = "container.malformed"
+    ELEMENT_UNKNOWN = "container.unknown-element"
+    CONTROL_MALFORMED = "control.malformed"
+    SEGMENT_MALFORMED = "segment.malformed"
+    FRAGMENT_MALFORMED = "fragment.malformed"
+    FRAGMENT_INCOMPLETE = "fragment.incomplete"
+    FRAGMENT_OVERFLOW = "fragment.overflow"
+    OFFLOAD_INVALID = "offload.invalid"
+    FRAME_SHORT = "frame.short"
+    FRAME_OVERSIZE = "frame.oversize"
+    # on the way out
+    NO_SESSION = "peer.no-session"
+    LINK_FULL = "link.full"
+    LINK_OVERSIZE = "link.oversize"
+    LINK_REFUSED = "link.refused"
+    DEVICE_FULL = "device.full"
+    DEVICE_REFUSED = "device.refused"
+
+
+class Drops(Counter[DropReason]):
+    """How often each reason applied. Shared by all parts of one node."""
+
+    def count(self, reason: DropReason, times: int = 1) -> None:
+        """Add to one reason's counter."""
+        self[reason] += times
