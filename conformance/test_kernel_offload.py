@@ -1,7 +1,7 @@
 """Superframes against the Linux kernel: it makes them, takes them back, and judges our own segmentation.
 
-    host A: socket -> tap -> (cut, lose some, join) -> tap -> socket: host B
-    host C: superframe -> offloading tap -> bridge -> plain tap -> packets
+host A: socket -> tap -> (cut, lose some, join) -> tap -> socket: host B
+host C: superframe -> offloading tap -> bridge -> plain tap -> packets
 """
 
 from __future__ import annotations
@@ -189,16 +189,15 @@ def _received(listener: socket.socket, into: bytearray) -> None:
 def test_a_tcp_stream_arrives_as_it_was_sent(family: int, loss: float) -> None:
     sent, received = random.Random(7).randbytes(_STREAM_BYTES), bytearray()
     tunnel = _Tunnel(loss)
-    with contextlib.closing(tunnel):
-        with tunnel.two.socket(family, socket.SOCK_STREAM) as listener:
-            listener.bind((_ADDRESSES[family][1], 5000))
-            listener.listen()
-            receiver = threading.Thread(target=_received, args=(listener, received))
-            receiver.start()
-            with tunnel.one.socket(family, socket.SOCK_STREAM) as sender:
-                sender.connect((_ADDRESSES[family][1], 5000))
-                sender.sendall(sent)
-            receiver.join()
+    with contextlib.closing(tunnel), tunnel.two.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind((_ADDRESSES[family][1], 5000))
+        listener.listen()
+        receiver = threading.Thread(target=_received, args=(listener, received))
+        receiver.start()
+        with tunnel.one.socket(family, socket.SOCK_STREAM) as sender:
+            sender.connect((_ADDRESSES[family][1], 5000))
+            sender.sendall(sent)
+        receiver.join()
     assert received == sent
     assert SEGMENT in tunnel.there.kinds
     assert bool(tunnel.there.lost) == bool(loss)

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +21,7 @@ from caetun.errors import DeviceError
 from caetun.types import DropReason, Drops, Iovec, Mode
 from caetun.wire.container import (
     HEAD_SIZE,
+    MAX_BATCH_FRAMES,
     OFFLOAD_CHECKSUM,
     OFFLOAD_TSO4,
     OFFLOAD_TSO6,
@@ -61,6 +63,8 @@ _OFFLOAD_LADDER: Final = (
     (0, 0),
 )
 """What to ask the kernel for, best first: USO came with Linux 6.2."""
+_QUIET_SECONDS: Final = 0.0005
+"""Since the last wake-up: more than this, and the frame that has come is probably alone."""
 _DEFAULT_PATTERN: Final = "caetun%d"
 
 
@@ -76,6 +80,7 @@ class TunTap:
         self.offloads = 0
         self.headers = True
         """Whether the kernel puts a virtio_net_hdr in front of each frame."""
+        self._read_at = 0.0
         self.created = False
         """Whether the interface exists only because of us, and goes when the descriptor is closed."""
         self.notes: list[str] = []
@@ -89,7 +94,11 @@ class TunTap:
         """Add waiting frames to the batch until the device is empty or the batch is full. Hot: one read a frame."""
         try:
             if self.headers:
-                batch.fill(os.readv, self._fd)
+                now = time.monotonic()
+                # A lone frame is sent before we ask for more: that costs nothing, as more would wake us again.
+                most = 1 if now - self._read_at > _QUIET_SECONDS else MAX_BATCH_FRAMES
+                self._read_at = now
+                batch.fill(os.readv, self._fd, most)
             else:
                 self._read_bare(batch)
         except BlockingIOError:

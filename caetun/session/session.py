@@ -113,6 +113,8 @@ class Session:
         hello = pair.established.hello
         span = self.span.datagrams
         room = min(max_record, hello.max_record, span * unit) - TAG_SIZE
+        if batch.end <= room and not batch.offloads & ~hello.offloads:
+            return [pair.seal(batch.view[: batch.end])]
         batches = soften(batch, hello.offloads, self._mode) if batch.offloads & ~hello.offloads else [batch]
         return [pair.seal(container) for some in batches for container in pack(some, room, self._cutter, pad=span == 1)]
 

@@ -14,7 +14,18 @@ from typing import Final
 from caetun.errors import Malformed
 from caetun.transports.base import Sessions
 from caetun.types import Buffer, DropReason, Drops
-from caetun.wire.record import COUNTER_LOW_AT, HEADER_SIZE, MAX_PIECES, PIECE_AT, RECORD, Record, decode_header
+from caetun.wire.record import (
+    COUNTER_LOW_AT,
+    HEADER_SIZE,
+    MAX_PIECES,
+    PIECE_AT,
+    PIECES_AT,
+    RECORD,
+    SESSION_AND_COUNTER,
+    SESSION_AT,
+    Record,
+    decode_header,
+)
 
 # chosen by us
 MAX_UNFINISHED: Final = 64
@@ -23,6 +34,8 @@ MAX_RECORD: Final = 128 * 1024
 """Bytes of sealed record put together, at most."""
 UNFINISHED_SECONDS: Final = 1.0
 _ORDER: Final = bytes(range(MAX_PIECES))
+_RECORDS: Final = bytes([RECORD]) * MAX_PIECES
+_ALONE: Final = bytes((RECORD, 0, 1, 0))
 _FIRST_BYTES: Final = [[bytes((RECORD, piece, count, 0)) for piece in range(count)] for count in range(MAX_PIECES + 1)]
 
 
@@ -44,9 +57,10 @@ def cut_record(record: Record, room: int) -> list[Buffer]:
 class _Unfinished:
     """A record some pieces of which are here."""
 
-    __slots__ = ("born", "have", "parts", "size")
+    __slots__ = ("born", "have", "key", "parts", "size")
 
-    def __init__(self, count: int, born: float) -> None:
+    def __init__(self, key: tuple[Hashable, int, int], count: int, born: float) -> None:
+        self.key = key
         self.parts: list[bytes | None] = [None] * count
         self.have = 0
         self.size = 0
@@ -60,6 +74,9 @@ class Assembler:
         self._drops = drops
         self._sessions = sessions
         self._unfinished: OrderedDict[tuple[Hashable, int, int], _Unfinished] = OrderedDict()
+        # The header of the piece that should come next, if pieces come one by one and in order, and from where.
+        self._expected = b""
+        self._expected_of: _Unfinished | None = None
 
     def __len__(self) -> int:
         """How many records are unfinished."""
@@ -71,86 +88,122 @@ class Assembler:
         """Take in datagrams of one source, one after the other in `view`, each `size` bytes, the last maybe shorter.
 
         Appends records (their bodies may be views on `view`) to the first list of `into`, all that is of another
-        type than a record to the second. Hot: the usual burst is one record, or datagrams with a record each.
+        type than a record to the second. Hot: the usual burst is one record, or a single datagram.
         """
-        records, messages = into
+        if len(view) > size:
+            self._several(source, view, size, now, into)
+            return
+        head = view[:HEADER_SIZE]
+        if head == self._expected:
+            unfinished = self._expected_of
+            if unfinished is not None and unfinished.key[0] == source:
+                self._take(unfinished, unfinished.have, view[HEADER_SIZE:], into[0])
+                return
+        if head[:SESSION_AT] == _ALONE and len(view) > HEADER_SIZE:
+            session, counter = SESSION_AND_COUNTER.unpack_from(view, SESSION_AT)
+            if session in self._sessions:
+                into[0].append(Record(session, counter, view[HEADER_SIZE:]))
+                return
+        self._single(source, view, now, into)
+
+    def _several(
+        self, source: Hashable, view: memoryview, size: int, now: float, into: tuple[list[Record], list[bytes]]
+    ) -> None:
+        """A burst of several datagrams: whole records are joined at once, the rest is taken one by one."""
         length = len(view)
         total = -(-length // size)
-        pieces = bytes(view[PIECE_AT::size]) if total > 1 else b""
-        lows = bytes(view[COUNTER_LOW_AT::size]) if total > 1 else b""
+        kinds, pieces = bytes(view[::size]), bytes(view[PIECE_AT::size])
+        lows = bytes(view[COUNTER_LOW_AT::size])
         number = 0
         while number < total:
             at = number * size
-            stop = min(at + size, length)
-            if view[at] != RECORD:
-                messages.append(bytes(view[at:stop]))
-                number += 1
-                continue
-            try:
-                piece, count, index, counter = decode_header(view, at, stop)
-            except Malformed as bad:
-                self._drops.count(bad.reason)
-                number += 1
-                continue
-            if index not in self._sessions:
-                self._drops.count(DropReason.RECORD_UNKNOWN_SESSION)
-                number += 1
-                continue
-            if count == 1:
-                records.append(Record(index, counter, view[at + HEADER_SIZE : stop]))
-                number += 1
-                continue
+            count = view[at + PIECES_AT] if at + HEADER_SIZE < length else 0
             after = number + count
             if (
-                piece == 0
+                count > 1
                 and after <= total
                 and pieces[number:after] == _ORDER[:count]
+                and kinds[number:after] == _RECORDS[:count]
                 and lows[number:after] == lows[number : number + 1] * count
+                and count <= MAX_PIECES
             ):
-                bodies = [view[start + HEADER_SIZE : start + size] for start in range(at, after * size, size)]
-                records.append(Record(index, counter, b"".join(bodies)))
+                session, counter = SESSION_AND_COUNTER.unpack_from(view, at + SESSION_AT)
+                if session in self._sessions:
+                    bodies = [view[start + HEADER_SIZE : start + size] for start in range(at, after * size, size)]
+                    into[0].append(Record(session, counter, b"".join(bodies)))
+                else:
+                    self._drops.count(DropReason.RECORD_UNKNOWN_SESSION, count)
                 number = after
                 continue
-            self._piece((source, index, counter), (piece, count), view[at + HEADER_SIZE : stop], now, records)
+            self._single(source, view[at : at + size], now, into)
             number += 1
 
-    def _piece(
-        self,
-        key: tuple[Hashable, int, int],
-        place: tuple[int, int],
-        body: memoryview,
-        now: float,
-        records: list[Record],
-    ) -> None:
-        """Add one piece of a record; append the record if that completes it."""
-        piece, count = place
+    def _single(self, source: Hashable, view: memoryview, now: float, into: tuple[list[Record], list[bytes]]) -> None:
+        """One datagram, whatever it is."""
+        if len(view) and view[0] != RECORD:
+            into[1].append(bytes(view))
+            return
+        try:
+            piece, count, session, counter = decode_header(view, 0, len(view))
+        except Malformed as bad:
+            self._drops.count(bad.reason)
+            return
+        if session not in self._sessions:
+            self._drops.count(DropReason.RECORD_UNKNOWN_SESSION)
+            return
+        body = view[HEADER_SIZE:]
+        if count == 1:
+            into[0].append(Record(session, counter, body))
+            return
+        unfinished = self._begun((source, session, counter), count, now)
+        if len(unfinished.parts) != count or unfinished.size + len(body) > MAX_RECORD:
+            self._drops.count(DropReason.RECORD_MALFORMED)
+        elif unfinished.parts[piece] is not None:
+            self._drops.count(DropReason.RECORD_REPLAYED)
+        else:
+            self._take(unfinished, piece, body, into[0])
+
+    def _begun(self, key: tuple[Hashable, int, int], count: int, now: float) -> _Unfinished:
+        """The unfinished record of that key, or a new one: then the oldest gives way if there are too many."""
         unfinished = self._unfinished.get(key)
         if unfinished is None:
             self.expire(now)
             if len(self._unfinished) >= MAX_UNFINISHED:
-                self._unfinished.popitem(last=False)
+                self._forget(next(iter(self._unfinished.values())))
                 self._drops.count(DropReason.RECORD_INCOMPLETE)
-            unfinished = self._unfinished[key] = _Unfinished(count, now)
-        if len(unfinished.parts) != count or unfinished.size + len(body) > MAX_RECORD:
-            self._drops.count(DropReason.RECORD_MALFORMED)
-            return
-        if unfinished.parts[piece] is not None:
-            self._drops.count(DropReason.RECORD_REPLAYED)
-            return
-        unfinished.parts[piece] = bytes(body)
+            unfinished = self._unfinished[key] = _Unfinished(key, count, now)
+        return unfinished
+
+    def _take(self, unfinished: _Unfinished, piece: int, body: memoryview, records: list[Record]) -> None:
+        """Put a piece that was missing in its place; append the record if that completes it."""
+        in_order = piece == unfinished.have and (not piece or self._expected_of is unfinished)
+        parts = unfinished.parts
+        parts[piece] = bytes(body)
         unfinished.size += len(body)
-        unfinished.have += 1
-        if unfinished.have == count:
-            del self._unfinished[key]
-            records.append(Record(key[1], key[2], b"".join([part for part in unfinished.parts if part is not None])))
+        unfinished.have = have = unfinished.have + 1
+        count = len(parts)
+        _, session, counter = unfinished.key
+        if have == count:
+            self._forget(unfinished)
+            records.append(Record(session, counter, b"".join([part for part in parts if part is not None])))
+        elif in_order and unfinished.size <= MAX_RECORD - len(body):
+            self._expected = _FIRST_BYTES[count][have] + SESSION_AND_COUNTER.pack(session, counter)
+            self._expected_of = unfinished
+        elif self._expected_of is unfinished:
+            self._expected_of, self._expected = None, b""
+
+    def _forget(self, unfinished: _Unfinished) -> None:
+        del self._unfinished[unfinished.key]
+        if self._expected_of is unfinished:
+            self._expected_of, self._expected = None, b""
 
     def expire(self, now: float) -> None:
         """Drop records whose missing pieces will not come any more."""
         while self._unfinished:
-            key, oldest = next(iter(self._unfinished.items()))
+            oldest = next(iter(self._unfinished.values()))
             if now - oldest.born < UNFINISHED_SECONDS:
                 return
-            del self._unfinished[key]
+            self._forget(oldest)
             self._drops.count(DropReason.RECORD_INCOMPLETE)
 
     def next_deadline(self) -> float | None:

@@ -77,14 +77,17 @@ class Batch:
         """Whether no further frame should be added."""
         return self.end > self.limit or len(self.starts) >= MAX_BATCH_FRAMES
 
-    def fill(self, readv: Callable[[int, list[Buffer]], int], fd: int) -> None:
-        """Read frames behind their virtio_net_hdr until the batch is full or `readv` raises. Hot: one turn a frame."""
+    def fill(self, readv: Callable[[int, list[Buffer]], int], fd: int, most: int = MAX_BATCH_FRAMES) -> None:
+        """Read frames behind their virtio_net_hdr until there are `most`, the batch is full or `readv` raises.
+
+        Hot: one turn a frame.
+        """
         header, view, buffer, starts, pack_head = self.header, self.view, self.buffer, self.starts, HEAD.pack_into
         limit = self.limit
         end = self.end
         buffers: list[Buffer] = [header, view]
         try:
-            while end <= limit and len(starts) < MAX_BATCH_FRAMES:
+            while end <= limit and len(starts) < most:
                 buffers[1] = view[end + HEAD_SIZE :]
                 length = readv(fd, buffers) - VNET_SIZE
                 if header == self._alike:

@@ -32,6 +32,11 @@ TAG_SIZE: Final = 16
 MAX_PIECES: Final = 64
 PIECE_AT: Final = 1
 """Offset of the piece number in the header."""
+PIECES_AT: Final = 2
+"""Offset of the number of pieces in the header."""
+SESSION_AT: Final = 4
+SESSION_AND_COUNTER: Final = struct.Struct(">IQ")
+"""The last 12 bytes of the header."""
 COUNTER_LOW_AT: Final = 15
 """Offset of the counter's last byte in the header."""
 

@@ -44,6 +44,7 @@ def test_superframes_are_cut_as_the_format_says(made: Superframe, room: int) -> 
     assert all(len(element) <= room for element in elements)
     if set(_kinds(elements)) == {SEGMENT}:
         assert elements == _segments_plainly(made, room)
+        assert room - 24 - made.headers >= (LEAST_PIECE if made.protocol == TCP else made.gso_size)
     elif made.protocol == TCP:
         assert room - 24 - made.headers < LEAST_PIECE
     else:
@@ -100,6 +101,13 @@ def test_headers_too_long_for_the_room_are_no_obstacle() -> None:
     assert max(map(len, elements)) == 256
     alone = replace(made, gso_size=0)
     assert set(_kinds(Cutter(Mode.TAP).cut(alone.frame, alone.header, 256))) == {FRAGMENT}
+
+
+def test_a_piece_of_tcp_is_worth_repeating_the_headers_for() -> None:
+    made = Superframe(ip_options=bytes(40), tcp_options=bytes(40))
+    least = 24 + made.headers + LEAST_PIECE
+    assert set(_kinds(Cutter(Mode.TAP).cut(made.frame, made.header, least))) == {SEGMENT}
+    assert SEGMENT not in _kinds(Cutter(Mode.TAP).cut(made.frame, made.header, least - 1))
 
 
 @given(st.integers(1400, 9000), st.integers(256, 1400), st.booleans())

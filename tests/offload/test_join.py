@@ -265,6 +265,16 @@ def test_metadata_that_does_not_fit_is_refused_and_leaves_the_open_run_alone() -
     assert receiver.written() == [(made.header, made.frame)]
 
 
+def test_headers_once_judged_do_not_vouch_for_another_total() -> None:
+    made = Superframe()
+    lie = SEGMENT_FIELDS.pack(2, 0, len(made.payload) + 1, made.headers)
+    receiver = _Receiver()
+    receiver.take(_body(made, 0, 1000))
+    receiver.take(b"\4\0\0\0" + lie + made.header + made.frame[: made.headers] + bytes(1000))
+    assert receiver.drops == {DropReason.OFFLOAD_INVALID: 1}
+    assert receiver.written() == [(made.part_header(0, 1000), made.part(0, 1000))]
+
+
 @given(superframes(), st.lists(st.tuples(st.integers(4, 160), st.integers(0, 255)), max_size=5), st.integers(1, 400))
 def test_total_and_never_unchecked(made: Superframe, changes: list[tuple[int, int]], size: int) -> None:
     elements = _cut(made, 600)

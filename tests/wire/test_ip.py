@@ -89,8 +89,10 @@ def test_too_many_extensions_are_malformed() -> None:
         _ipv4(length=19),
         b"\x44" + _ipv4()[1:],
         b"\x50" + bytes(40),
-    ]
-    + [_ipv6()[:39], _ipv6((ip.ROUTING, b"\x01" + bytes(14)))[:55], _ipv6((ip.ROUTING, bytes(7)))[:41]],
+        _ipv6()[:39],
+        _ipv6((ip.ROUTING, b"\x01" + bytes(14)))[:55],
+        _ipv6((ip.ROUTING, bytes(7)))[:41],
+    ],
 )
 def test_headers_cut_short_or_contradicting_themselves_are_malformed(packet: bytes) -> None:
     with pytest.raises(Malformed) as caught:
