@@ -28,7 +28,7 @@ from caetun.peers import Event, Peer, Timing
 from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum
 from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity
 from caetun.session.session import Session
-from caetun.settings import reread
+from caetun.settings import Origin, reread
 from caetun.transports.udp import UdpEndpoint, UdpLink, open_udp
 from caetun.types import Drops
 from caetun.wire.container import Batch
@@ -108,7 +108,7 @@ class Daemon:
         device = self._device = self._open_device()
         entropy = os.urandom
         indices = IndexAllocator(entropy)
-        mtu = settings.mtu if settings.manage_device else hostnet.mtu_of(device.name)
+        mtu = self._mtu(device)
         hello = Hello(device.mode, device.offloads, mtu, MAX_RECORD)
         identity, ident = _identity(keys)
         handshakes = Handshakes(
@@ -158,9 +158,21 @@ class Daemon:
             logs.event(log, logging.WARNING, "device.offload", f"{device.name}: {note}", device=device.name)
         return device
 
+    @property
+    def _mtu_given(self) -> bool:
+        return self._settings.origins.get("mtu", Origin.DEFAULT) is not Origin.DEFAULT
+
+    def _mtu(self, device: TunTap) -> int:
+        """Bytes: an interface that was there before keeps its own, unless another was asked for."""
+        settings = self._settings
+        # A descriptor may belong to an interface of another network namespace, which cannot be asked.
+        if settings.manage_device and (device.created or self._mtu_given or settings.dev.fd is not None):
+            return settings.mtu
+        return hostnet.mtu_of(device.name)
+
     def _set_up_device(self, device: TunTap, mtu: int) -> None:
         settings = self._settings
-        if not settings.manage_device or not (device.created or settings.address):
+        if not settings.manage_device or not (device.created or settings.address or self._mtu_given):
             return
         hostnet.set_up(device.name, mtu, [str(address) for address in settings.address], SUPERFRAME)
 

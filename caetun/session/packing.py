@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from caetun.errors import Malformed
 from caetun.offload.segment import complete, segment
-from caetun.types import Buffer, Mode
+from caetun.types import Buffer, Drops, Mode
 from caetun.wire.container import OFFLOAD_CHECKSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, Batch
 from caetun.wire.virtio_net import NO_OFFLOAD
 
@@ -57,11 +58,19 @@ def _padded(container: memoryview, room: int) -> Buffer:
     return b"".join((container, bytes(room - len(container))))
 
 
-def soften(batch: Batch, offloads: int, mode: Mode) -> list[Batch]:
-    """The same frames, with done in software whatever is not in `offloads` (bits of docs/wire.md 2.3, field 3)."""
+def soften(batch: Batch, offloads: int, mode: Mode, drops: Drops) -> list[Batch]:
+    """The same frames, with done in software whatever is not in `offloads` (bits of docs/wire.md 2.3, field 3).
+
+    What the device's metadata does not allow to do is dropped and counted.
+    """
     softened = [Batch()]
     for frame, header in batch.frames():
-        for plain, plain_header in _softened(frame, header, offloads, mode):
+        try:
+            parts = _softened(frame, header, offloads, mode)
+        except Malformed as bad:
+            drops.count(bad.reason)
+            continue
+        for plain, plain_header in parts:
             if softened[-1].full:
                 softened.append(Batch())
             softened[-1].append(plain, plain_header)

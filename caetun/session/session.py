@@ -50,7 +50,7 @@ class Session:
         self._mode = mode
         self._drops = drops
         self._smallest = _SMALLEST[mode]
-        self._cutter = Cutter(mode)
+        self._cutter = Cutter(mode, drops)
         self._joiner = Joiner(mode, drops)
         self._reassembly = Reassembly(drops)
         self.span = Span(fixed=span)
@@ -60,6 +60,8 @@ class Session:
         """What records under way may still be sealed with."""
         self.unconfirmed: list[KeyPair] = []
         """Answered handshakes that nothing has arrived under yet; the first record under one makes it current."""
+        self._opening: tuple[float, list[Iovec], list[control.Control]] = (0.0, [], [])
+        """What `open` was called with, for the elements of the container it is walking."""
         self._reported_at = 0.0
         self._heard_at = 0.0
         self._sent_at_report = 0
@@ -115,7 +117,9 @@ class Session:
         room = min(max_record, hello.max_record, span * unit) - TAG_SIZE
         if batch.end <= room and not batch.offloads & ~hello.offloads:
             return [pair.seal(batch.view[: batch.end])]
-        batches = soften(batch, hello.offloads, self._mode) if batch.offloads & ~hello.offloads else [batch]
+        batches = (
+            soften(batch, hello.offloads, self._mode, self._drops) if batch.offloads & ~hello.offloads else [batch]
+        )
         return [pair.seal(container) for some in batches for container in pack(some, room, self._cutter, pad=span == 1)]
 
     def seal_elements(self, elements: Buffer) -> Record:
@@ -143,18 +147,18 @@ class Session:
         except Refused as refused:
             self._drops.count(refused.reason)
             return False
+        self._opening = now, frames, controls
         try:
-            others = unpack(plain, self._smallest, frames, self._drops)
+            unpack(plain, self._smallest, frames, self._drops, self._other)
         except Malformed as bad:
             self._drops.count(bad.reason)
-            return True
-        for kind, body in others:
-            self._other(kind, body, now, frames, controls)
         return True
 
-    def _other(
-        self, kind: int, body: memoryview, now: float, frames: list[Iovec], controls: list[control.Control]
-    ) -> None:
+    def _other(self, kind: int, body: memoryview) -> None:
+        """An element that is not a plain frame."""
+        now, frames, controls = self._opening
+        if kind != SEGMENT:
+            self._joiner.flush(frames)
         if kind == SUPERFRAME:
             self._offloaded(body[: len(body) - _VNET], bytes(body[len(body) - _VNET :]), frames)
         elif kind == SEGMENT:

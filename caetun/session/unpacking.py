@@ -1,10 +1,12 @@
 """The other way of `packing`: walks an opened container (docs/wire.md, section 4).
 
-Whole frames, with and without an open checksum, are dealt with here, at one step a frame; what is rarer is handed back.
+Whole frames, with and without an open checksum, are dealt with here, at one step a frame; what is rarer goes to another
+function. Order is kept: a flow's last small segment must not overtake the superframe before it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from caetun.errors import Malformed
@@ -17,14 +19,15 @@ from caetun.wire.virtio_net import NO_OFFLOAD
 _TRAILER: Final = 2
 
 
-def unpack(plain: bytes, smallest: int, frames: list[Iovec], drops: Drops) -> list[tuple[int, memoryview]]:
-    """Append the frames of a container to `frames`; returns its other elements as (kind, body), in order.
+def unpack(
+    plain: bytes, smallest: int, frames: list[Iovec], drops: Drops, other: Callable[[int, memoryview], None]
+) -> None:
+    """Append the frames of a container to `frames`, in order; calls `other(kind, body)` for every other element.
 
     `smallest`: bytes of the shortest frame there can be. All views are on `plain`. Raises Malformed when an element
     reaches beyond the end; what came before it has been taken in.
     """
     view = memoryview(plain)
-    others: list[tuple[int, memoryview]] = []
     at, end, head_of, append = 0, len(plain), HEAD.unpack_from, frames.append
     # The last open checksum's place: the next one is mostly the same, and then needs no second judgement.
     known_place, known_length, known_header = b"", 0, NO_OFFLOAD
@@ -56,9 +59,8 @@ def unpack(plain: bytes, smallest: int, frames: list[Iovec], drops: Drops) -> li
                 continue
             append((NO_OFFLOAD, view[start:at]))
         elif kind == PADDING:
-            return others
+            return
         else:
-            others.append((kind, view[start:at]))
+            other(kind, view[start:at])
     if at < end and plain[at] != PADDING:
         raise Malformed(DropReason.CONTAINER_MALFORMED, "an element's head is cut short")
-    return others

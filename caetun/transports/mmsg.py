@@ -30,7 +30,7 @@ MESSAGES: Final = 64
 BURSTS: Final = 4
 """The same while GRO makes bursts of them: few buffers that stay in the processor's cache beat many."""
 _ROOM: Final = (1 << 16) + 2112
-"""Bytes for each: a GRO burst has up to 65,507. Not a power of two: buffers shall not compete for the same cache lines."""
+"""Bytes for each: a GRO burst has up to 65,507. No power of two: buffers must not compete for the same cache lines."""
 _CONTROL: Final = 64
 """Bytes for control messages of each: one of GRO takes 24."""
 

@@ -333,7 +333,7 @@ class UdpEndpoint:
         arrivals.burst_end()
 
     def _receive_one(self, now: float) -> None:
-        """Take one datagram or burst: mostly all there is, and the shortest way to its answer. Else we are called again."""
+        """Take one datagram or burst: mostly all there is, by the shortest way. If not, we are called again."""
         buffer = self._buffer
         try:
             length, ancillary, _flags, address = self._sock.recvmsg_into([buffer], 64)
