@@ -134,7 +134,7 @@ class Pump:
         self._node.records_received(link, records, time.monotonic(), out)
         if out.frames:
             self._write(out.frames)
-        if out.records or out.events:
+        if out.records or out.probes or out.events:
             self._flush()
 
     def messages(self, link: Link, messages: list[bytes]) -> None:

@@ -14,7 +14,7 @@ from caetun.errors import Malformed, Refused
 from caetun.offload.cut import Cutter
 from caetun.offload.fragment import Reassembly
 from caetun.offload.join import Joiner
-from caetun.offload.validate import validated
+from caetun.offload.validate import Validator
 from caetun.session.keypair import KeyPair
 from caetun.session.packing import pack, soften
 from caetun.session.span import Span
@@ -33,7 +33,7 @@ MAX_UNCONFIRMED: Final = 4
 """Key pairs of answered handshakes, kept until the initiator uses one of them."""
 REPORT_RECORDS: Final = 32
 """Records that arrive before it is worth telling the far end."""
-REPORT_SECONDS: Final = 0.05
+REPORT_SECONDS: Final = 0.02
 SILENCE_RECORDS: Final = 256
 SILENCE_SECONDS: Final = 1.0
 """So many records in so long a time without a report: the path has changed."""
@@ -48,6 +48,7 @@ class Session:
     def __init__(self, mode: Mode, drops: Drops, span: int = 0) -> None:
         """`span`: datagrams a record may take, 1..44; 0 lets measured loss decide."""
         self._mode = mode
+        self._validator = Validator(mode)
         self._drops = drops
         self._smallest = _SMALLEST[mode]
         self._cutter = Cutter(mode, drops)
@@ -184,7 +185,7 @@ class Session:
             self._drops.count(DropReason.FRAME_SHORT)
             return
         try:
-            frames.append((validated(frame, header, self._mode), frame))
+            frames.append((self._validator.validated(frame, header), frame))
         except Malformed as bad:
             self._drops.count(bad.reason)
 

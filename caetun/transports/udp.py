@@ -44,8 +44,10 @@ _IPV6_OVERHEAD: Final = 48
 # chosen by us
 FLOOR: Final = 1200
 """Bytes of a datagram before the path is known: what QUIC demands of every path (RFC 9000, section 14)."""
-_BUFFER: Final = 8 << 20
-"""Bytes of socket buffer asked for in each direction: some ten milliseconds at 5 Gbit/s."""
+_RECEIVE_BUFFER: Final = 8 << 20
+"""Bytes asked for: some ten milliseconds at 5 Gbit/s, while we are busy with what came before."""
+_SEND_BUFFER: Final = 1 << 20
+"""Bytes asked for: a dozen bursts keep a fast network busy, and a slow one (100 Mbit/s) waiting for 0.1 s at most."""
 _READS: Final = 4
 """System calls at one wake-up, of 4 bursts or 64 datagrams, before other descriptors have their turn."""
 _RECEIVE_ROOM: Final = 1 << 16
@@ -384,12 +386,15 @@ def open_udp(host: str, port: int, family: socket.AddressFamily, drops: Drops) -
 
 def _tune(sock: socket.socket) -> None:
     """Large buffers, GRO, DF; each is an improvement the kernel may refuse."""
-    for force, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+    for force, plain, size in (
+        (_SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER),
+        (_SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER),
+    ):
         try:
-            sock.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, force, size)
         except OSError:
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+                sock.setsockopt(socket.SOL_SOCKET, plain, size)
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
     if sock.family == socket.AF_INET6:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caetun.errors import Malformed
-from caetun.offload.validate import LEAST_TCP_GSO_SIZE, MAX_UDP_SEGMENTS, divisible, validated, validated_checksum
+from caetun.offload.validate import (
+    LEAST_TCP_GSO_SIZE,
+    MAX_UDP_SEGMENTS,
+    Validator,
+    divisible,
+    validated,
+    validated_checksum,
+)
 from caetun.types import DropReason, Mode
 from caetun.wire.virtio_net import DATA_VALID, GSO_ECN, GSO_UDP, NO_OFFLOAD, RSC_INFO, VnetHeader
 from tests.offload.superframes import UDP, Superframe, superframes
@@ -219,3 +227,32 @@ def test_protocols_other_than_tcp_and_udp_are_not_divided() -> None:
     frame = bytearray(_TCP4.frame)
     frame[14 + 9] = 132  # SCTP
     assert _refused(bytes(frame), struct.pack("<BBHHHH", 1, 1, 54, 1000, 34, 16))
+
+
+def _judgement(judge: Callable[[], bytes]) -> bytes | DropReason:
+    try:
+        return judge()
+    except Malformed as bad:
+        return bad.reason
+
+
+@given(superframes(), st.data())
+def test_the_quick_look_judges_as_the_long_one_does(made: Superframe, data: st.DataObject) -> None:
+    validator = Validator(made.mode)
+    validator.validated(memoryview(made.frame), made.header)
+    frame, header = bytearray(made.frame), bytearray(made.header)
+    for _ in range(data.draw(st.integers(0, 3))):
+        target = data.draw(st.sampled_from((frame, header)))
+        target[data.draw(st.integers(0, min(len(target), made.headers) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from((0, 0, 0, 1, made.unit)))
+    changed = bytes(frame[: len(frame) - cut])
+    quick = _judgement(lambda: validator.validated(memoryview(changed), bytes(header)))
+    assert quick == _judgement(lambda: validated(changed, bytes(header), made.mode))
+
+
+@given(superframes(), superframes())
+def test_the_quick_look_is_not_fooled_by_another_flow(one: Superframe, other: Superframe) -> None:
+    validator = Validator(one.mode)
+    validator.validated(memoryview(one.frame), one.header)
+    quick = _judgement(lambda: validator.validated(memoryview(other.frame), other.header))
+    assert quick == _judgement(lambda: validated(other.frame, other.header, one.mode))
