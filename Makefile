@@ -12,7 +12,7 @@ PROGRAMS := ip:iproute2 tc:iproute2 iperf3:iperf3 ping:iputils-ping nft:nftables
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test check lint bench conformance clean
+.PHONY: demo test check lint bench conformance soak clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/caetun demo
@@ -30,6 +30,9 @@ test: $(VENV)/.test-installed $(VENV)/.system-packages
 
 conformance: $(VENV)/.test-installed $(VENV)/.system-packages
 	$(BIN)/python -m pytest conformance
+
+soak: $(VENV)/.test-installed $(VENV)/.system-packages
+	$(BIN)/python -m pytest conformance -m soak -s
 
 bench: $(VENV)/.test-installed $(VENV)/.system-packages
 	if [ -x benchmarks/run.sh ]; then PATH="$(CURDIR)/$(BIN):$$PATH" benchmarks/run.sh; else $(BIN)/python benchmarks/run.py; fi

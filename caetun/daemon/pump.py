@@ -188,6 +188,7 @@ class Pump:
     def _flush_rare(self, out: Output) -> None:
         for link, record in out.probes:
             link.probe(record)
+            self.totals.records_out += 1
         for link, messages in out.messages:
             link.send_messages(messages)
         events, resolve = list(out.events), list(out.resolve)
