@@ -202,7 +202,7 @@ class Peer:
         if hello.mode is not self.mode:
             self._mismatch(hello.mode, link, now, out)
             return []
-        fresh = not self.present and not self.session.unconfirmed
+        fresh = not self.present
         stale = self.session.install(established, now)
         if established.initiator:
             self._attempt_at = None

@@ -300,7 +300,10 @@ class Daemon:
         totals = self._pump.totals
         fields = {name: getattr(totals, name) for name in totals.__slots__}
         drops = {str(reason): times for reason, times in sorted(self.drops.items()) if times}
-        logs.event(log, logging.INFO, "counters", "totals and drops so far", **fields, drops=drops)
+        # Asked for by a person, so shown whatever --log-level hides.
+        counters = logs.logger("counters")
+        counters.setLevel(logging.INFO)
+        logs.event(counters, logging.INFO, "counters", "totals and drops so far", **fields, drops=drops)
 
     # end
 

@@ -41,6 +41,8 @@ CERTAIN_LOSS: Final = 0.5
 """Share of records: so many missing at once are not merely late, so the next report is not waited for."""
 LATE_REPORTS: Final = 8
 """Reports (about half a second) within which the number of late records is expected to vary."""
+LOSS_RECORDS: Final = 512
+"""Records after which a former loss counts little."""
 SHRINK_RECORDS: Final = 16
 """Records a judgement of loss covers at least."""
 SHRINK_LOST: Final = 3
@@ -70,6 +72,7 @@ class Span:
         "_window_lost",
         "_window_sent",
         "datagrams",
+        "loss",
     )
 
     def __init__(self, fixed: int = 0) -> None:
@@ -84,6 +87,8 @@ class Span:
         self._relax_at = 0.0
         self._evidence_sent = self._evidence_lost = 0
         self._window_sent = self._window_lost = 0
+        self.loss = 0.0
+        """Share of records lost lately, 0..1, smoothed over some `LOSS_RECORDS` of them."""
         self.restart_counts()
 
     def restart_counts(self) -> None:
@@ -108,6 +113,8 @@ class Span:
             self._barrier = sent_highest
         certain = self._certain(highest, opened)
         sent, lost = self._judge(highest, opened)
+        if sent:
+            self.loss += (lost / sent - self.loss) * min(1.0, sent / LOSS_RECORDS)
         if certain:
             self._shrink_to(0, sent_highest, now)
             return

@@ -205,9 +205,3 @@ class Assembler:
                 return
             self._forget(oldest)
             self._drops.count(DropReason.RECORD_INCOMPLETE)
-
-    def next_deadline(self) -> float | None:
-        """When `expire` next has something to do."""
-        for oldest in self._unfinished.values():
-            return oldest.born + UNFINISHED_SECONDS
-        return None

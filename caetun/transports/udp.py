@@ -332,6 +332,7 @@ class UdpEndpoint:
                     arrivals.messages(link_from(source), messages)
             if count < self._receiver.most:
                 break
+        self._assembler.expire(now)
         arrivals.burst_end()
 
     def _receive_one(self, now: float) -> None:
