@@ -174,7 +174,7 @@ class Daemon:
         settings = self._settings
         if not settings.manage_device or not (device.created or settings.address or self._mtu_given):
             return
-        hostnet.set_up(device.name, mtu, [str(address) for address in settings.address], SUPERFRAME)
+        hostnet.set_up(device.name, device.mode, mtu, [str(address) for address in settings.address], SUPERFRAME)
 
     def _listen(self, listen: Endpoint) -> None:
         """Open the socket to listen on: for IPv6 and IPv4 at once if the host is a wildcard."""
