@@ -55,8 +55,8 @@ def set_up(name: str, mode: Mode, mtu: int, addresses: Sequence[str], superframe
 def _import_pyroute2() -> tuple[Any, type[Any]]:
     """`IPRoute` and `NetlinkError`, without what the package's own `__init__` loads beside them.
 
-    That (a network database, connection tracking, WireGuard, ...) takes a fifth of the time from a tunnel's start to its
-    first packet. The package is put in place as a mere folder of modules, and taken out again, so that whoever
+    That (a network database, connection tracking, WireGuard, ...) takes a fifth of the time from a tunnel's start to
+    its first packet. The package is put in place as a mere folder of modules, and taken out again, so that whoever
     imports it later gets all of it.
     """
     package = "pyroute2"

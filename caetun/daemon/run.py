@@ -44,6 +44,8 @@ SUPERFRAME: Final = 60 * 1024
 """Bytes of the largest superframe asked of the kernel: one burst carries it, and small frames beside it."""
 BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
+GC_THRESHOLD: Final = 50_000
+"""Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
 RESOLVE_SECONDS: Final = 10.0
 """Between two look-ups of a name that does not answer."""
 
@@ -61,6 +63,7 @@ def run(settings: Settings) -> int:
         # Data structures made so far live as long as the process: the collector need not walk them again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
         loop.run_forever()
     finally:
         daemon.close()

@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from caetun.errors import DeviceError
@@ -126,6 +127,8 @@ class TunTap:
     def close(self) -> None:
         """Give the device back: an interface we created vanishes, a persistent one stays."""
         if self._fd >= 0:
+            if self.offloads and not self.created:
+                self.forgo_offloads()
             os.close(self._fd)
             self._fd = -1
 
@@ -142,6 +145,12 @@ class TunTap:
                 continue
             self.offloads = granted
             return
+
+    def forgo_offloads(self) -> None:
+        """Have the kernel hand over packets only: a persistent interface keeps what its last user asked for."""
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._fd, _TUNSETOFFLOAD, 0)
+        self.offloads = 0
 
 
 def existing_mode(name: str) -> Mode | None:
@@ -173,7 +182,7 @@ def open_device(name: str | None, mode: Mode, drops: Drops, offload: bool = True
     Raises DeviceError with what is missing and how to mend it.
     """
     wanted = name or _DEFAULT_PATTERN
-    if not 0 < len(wanted.encode()) <= _NAME_LIMIT or "/" in wanted:
+    if not 0 < len(wanted.encode()) <= _NAME_LIMIT or set(wanted) & {"/", "\0"}:
         raise DeviceError(f"{wanted}: not an interface name: use 1 to {_NAME_LIMIT} characters without '/'")
     present = existing_mode(wanted) if name else None
     if present not in (None, mode):
@@ -190,6 +199,8 @@ def open_device(name: str | None, mode: Mode, drops: Drops, offload: bool = True
     device.headers = offload
     if offload:
         device.ask_offloads()
+    else:
+        device.forgo_offloads()
     return device
 
 
@@ -199,18 +210,35 @@ def inherited_device(fd: int, drops: Drops) -> TunTap:
         answer = fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size))
     except OSError as error:
         raise DeviceError(f"fd:{fd}: not an attached TUN/TAP descriptor ({error.strerror}): pass one in") from error
-    name, flags = _IFREQ.unpack(answer)
-    if not flags & _IFF_NO_PI:
+    padded, flags = _IFREQ.unpack(answer)
+    name = padded.rstrip(b"\0").decode()
+    if _packet_information(name):
         raise DeviceError(f"fd:{fd}: opened without IFF_NO_PI: open the device with it")
     os.set_blocking(fd, False)
     mode = Mode.TAP if flags & _IFF_TAP else Mode.TUN
-    device = TunTap(fd, name.rstrip(b"\0").decode(), mode, drops)
+    device = TunTap(fd, name, mode, drops)
     device.headers = bool(flags & _IFF_VNET_HDR)
     if device.headers:
         device.ask_offloads()
     else:
+        device.forgo_offloads()
         device.notes.append("descriptor was opened without IFF_VNET_HDR: every packet crosses alone, which is slow")
     return device
+
+
+def _packet_information(name: str) -> bool:
+    """Whether each frame of a device comes behind 4 bytes of `struct tun_pi`, as far as this host tells.
+
+    TUNGETIFF does not: its bit for IFF_NO_PI also means that no filter is attached. sysfs does, if it is the one of the
+    device's network namespace.
+    """
+    try:
+        directory = Path("/sys/class/net", name)
+        if int((directory / "ifindex").read_text()) != socket.if_nametoindex(name):
+            return False
+        return not int((directory / "tun_flags").read_text(), 16) & _IFF_NO_PI
+    except (OSError, ValueError):
+        return False
 
 
 def _open_clone() -> int:

@@ -17,7 +17,13 @@ from caetun.wire.virtio_net import NO_OFFLOAD
 # chosen by us
 _WORTH_PADDING: Final = 3 / 4
 """A container filled at least so far is padded to full size: datagrams of equal size leave in one burst."""
-_OFFLOAD_OF_GSO: Final = {0: OFFLOAD_CHECKSUM, 1: OFFLOAD_TSO4, 4: OFFLOAD_TSO6, 5: OFFLOAD_USO}
+_OFFLOADS_OF_GSO: Final = {
+    0: OFFLOAD_CHECKSUM,
+    1: OFFLOAD_CHECKSUM | OFFLOAD_TSO4,
+    4: OFFLOAD_CHECKSUM | OFFLOAD_TSO6,
+    5: OFFLOAD_CHECKSUM | OFFLOAD_USO,
+}
+"""What a frame of each gso_type relies on: whoever segments it also completes its checksums."""
 _GSO_TYPE_AT: Final = 1
 _GSO_ECN: Final = 0x80
 
@@ -74,14 +80,14 @@ def soften(batch: Batch, offloads: int, mode: Mode, drops: Drops) -> list[Batch]
             if softened[-1].full:
                 softened.append(Batch())
             softened[-1].append(plain, plain_header)
-    return softened
+    return softened if len(softened[-1]) else softened[:-1]
 
 
 def _softened(frame: memoryview, header: bytes, offloads: int, mode: Mode) -> list[tuple[Buffer, bytes]]:
     if header == NO_OFFLOAD:
         return [(frame, header)]
     gso_type = header[_GSO_TYPE_AT] & ~_GSO_ECN
-    needed = _OFFLOAD_OF_GSO.get(gso_type, ~0)
+    needed = _OFFLOADS_OF_GSO.get(gso_type, ~0)
     if needed & offloads == needed:
         return [(frame, header)]
     if gso_type:

@@ -13,6 +13,7 @@ time. The same calls with the same seed have the same outcome.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -53,7 +54,7 @@ class Conditions:
 
 
 class _Datagram(NamedTuple):
-    source: str
+    source: MemoryEndpoint
     target: str
     content: bytes
 
@@ -114,7 +115,7 @@ class MemoryLink:
             if endpoint.arrivals is not None:
                 endpoint.arrivals.too_big(self, longest)
             return
-        endpoint.network.put([_Datagram(endpoint.address, self.target, datagram) for datagram in datagrams])
+        endpoint.network.put([_Datagram(endpoint, self.target, datagram) for datagram in datagrams])
         endpoint.under_way += len(datagrams)
         endpoint.was_full = endpoint.full
 
@@ -164,16 +165,16 @@ class MemoryEndpoint:
         records: list[Record] = []
         messages: list[bytes] = []
         whole = memoryview(b"".join(burst))
+        self._assembler.expire(now)
         self._assembler.burst(source, whole, len(burst[0]), now, (records, messages))
         if records:
             arrivals.records(self.link(source), records)
         if messages:
             arrivals.messages(self.link(source), messages)
 
-    def burst_end(self, now: float) -> None:
+    def burst_end(self) -> None:
         """Nothing more is waiting."""
         if self.arrivals is not None:
-            self._assembler.expire(now)
             self.arrivals.burst_end()
 
     def take_back(self, count: int) -> None:
@@ -222,9 +223,9 @@ class MemoryNetwork:
                 reached[target] = endpoint
                 endpoint.receive(source, content, now)
         for endpoint in reached.values():
-            endpoint.burst_end(now)
-        for endpoint in list(self._endpoints.values()):
-            endpoint.take_back(sum(datagram.source == endpoint.address for datagram in taken))
+            endpoint.burst_end()
+        for sender, count in Counter(datagram.source for datagram in taken).items():
+            sender.take_back(count)
         return len(arriving)
 
     def settle(self, now: float = 0.0) -> None:
@@ -251,11 +252,11 @@ class MemoryNetwork:
 
 def _bursts(datagrams: list[_Datagram]) -> Iterator[tuple[tuple[str, str], list[bytes]]]:
     """Neighbours from one source to one target, merged as GRO does: equal sizes, then maybe one shorter."""
-    for way, group in groupby(datagrams, key=lambda datagram: (datagram.source, datagram.target)):
+    for way, group in groupby(datagrams, key=lambda datagram: (datagram.source.address, datagram.target)):
         burst: list[bytes] = []
         for datagram in group:
             content = datagram.content
-            if burst and (len(content) > len(burst[0]) or len(burst[-1]) < len(burst[0])):
+            if burst and (len(content) > len(burst[0]) or len(burst[-1]) < len(burst[0]) or not content):
                 yield way, burst
                 burst = []
             burst.append(content)

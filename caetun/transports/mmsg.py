@@ -15,6 +15,8 @@ import socket
 import struct
 from typing import Final, NamedTuple
 
+from caetun.errors import NetworkError
+
 # fixed by the kernel's interface
 _UDP_GRO: Final = 104
 _NAME: Final = 28
@@ -158,9 +160,18 @@ def address_of(source: bytes) -> tuple[str, int] | tuple[str, int, int, int]:
 
 
 def source_of(address: tuple[str, int] | tuple[str, int, int, int]) -> bytes:
-    """The other way: what `receive` would give as the source, for what the socket module gave."""
+    """The other way: what `receive` would give as the source, for what the socket module gave.
+
+    A link-local host may name its interface (`fe80::1%eth0`); raises NetworkError if there is none of that name.
+    """
     port = struct.pack(">H", address[1])
     if len(address) == 2:
         return _FAMILY4 + port + socket.inet_pton(socket.AF_INET, address[0]) + bytes(_NAME - 8)
-    host = socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
-    return _FAMILY6 + port + struct.pack(">I", address[2]) + host + struct.pack("@I", address[3])
+    plain, _, zone = address[0].partition("%")
+    host, scope = socket.inet_pton(socket.AF_INET6, plain), address[3]
+    if zone and not scope:
+        try:
+            scope = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+        except OSError as error:
+            raise NetworkError(f"{address[0]}: this host has no interface {zone}: see `ip link`") from error
+    return _FAMILY6 + port + struct.pack(">I", address[2]) + host + struct.pack("@I", scope)

@@ -33,6 +33,8 @@ MAX_UNFINISHED: Final = 64
 MAX_RECORD: Final = 128 * 1024
 """Bytes of sealed record put together, at most."""
 UNFINISHED_SECONDS: Final = 1.0
+_MAX_DATAGRAM: Final = 1 << 16
+"""Bytes: while a record has room for one more of these, the piece that is expected needs no look at its size."""
 _ORDER: Final = bytes(range(MAX_PIECES))
 _RECORDS: Final = bytes([RECORD]) * MAX_PIECES
 _ALONE: Final = bytes((RECORD, 0, 1, 0))
@@ -186,7 +188,7 @@ class Assembler:
         if have == count:
             self._forget(unfinished)
             records.append(Record(session, counter, b"".join([part for part in parts if part is not None])))
-        elif in_order and unfinished.size <= MAX_RECORD - len(body):
+        elif in_order and unfinished.size <= MAX_RECORD - _MAX_DATAGRAM:
             self._expected = _FIRST_BYTES[count][have] + SESSION_AND_COUNTER.pack(session, counter)
             self._expected_of = unfinished
         elif self._expected_of is unfinished:

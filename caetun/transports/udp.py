@@ -53,7 +53,6 @@ _READS: Final = 4
 _RECEIVE_ROOM: Final = 1 << 16
 _QUIET_SECONDS: Final = 0.0005
 """Since the last wake-up: more than this, and what has come is probably alone."""
-_REFUSED: Final = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EPERM, errno.ENETDOWN, errno.EACCES)
 _NO_GSO: Final = (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP)
 
 Address = tuple[str, int] | tuple[str, int, int, int]
@@ -149,9 +148,9 @@ class UdpEndpoint:
         self.full = False
         self.last_refusal = ""
         """Why the network last refused a datagram, for the log."""
-        self._links: weakref.WeakValueDictionary[Address, UdpLink] = weakref.WeakValueDictionary()
         self._queue: deque[tuple[list[Buffer], int, Address]] = deque()
-        self._sources: weakref.WeakValueDictionary[bytes, UdpLink] = weakref.WeakValueDictionary()
+        self._links: weakref.WeakValueDictionary[bytes, UdpLink] = weakref.WeakValueDictionary()
+        """By the kernel's sockaddr: an address that can be written in several ways has one link."""
         self._receiver = MessageReceiver(sock)
         self._buffer = memoryview(bytearray(_RECEIVE_ROOM))
         self._woken_at = 0.0
@@ -179,10 +178,7 @@ class UdpEndpoint:
 
     def link(self, address: Address) -> UdpLink:
         """The link to an address: the same object as long as somebody holds it."""
-        link = self._links.get(address)
-        if link is None:
-            link = self._links[address] = UdpLink(self, address)
-        return link
+        return self._link_from(source_of(address))
 
     def start(self, reactor: Reactor, arrivals: Arrivals, sessions: Sessions) -> None:
         """Begin to receive."""
@@ -260,6 +256,9 @@ class UdpEndpoint:
             # An interface whose MTU is below the segment size answers EINVAL too: one datagram alone tells which it is.
             try:
                 self._sock.sendmsg(parts[:2], (), 0, address)
+            except BlockingIOError:
+                self._wait(parts, size, address)
+                return
             except OSError as alone:
                 self._refused(alone, size, address)
                 return
@@ -304,6 +303,7 @@ class UdpEndpoint:
         """Take what is waiting, bounded. Hot: one turn a system call."""
         arrivals, burst, link_from = self._arrivals, self._assembler.burst, self._link_from
         now = time.monotonic()
+        self._assembler.expire(now)
         quiet = now - self._woken_at > _QUIET_SECONDS
         self._woken_at = now
         if quiet:
@@ -332,7 +332,6 @@ class UdpEndpoint:
                     arrivals.messages(link_from(source), messages)
             if count < self._receiver.most:
                 break
-        self._assembler.expire(now)
         arrivals.burst_end()
 
     def _receive_one(self, now: float) -> None:
@@ -346,23 +345,24 @@ class UdpEndpoint:
         for _level, kind, data in ancillary:
             if kind == _UDP_GRO:
                 size = int.from_bytes(data[:2], "little")
+        source = source_of(address)
         records: list[Record] = []
         messages: list[bytes] = []
         if length:
-            self._assembler.burst(source_of(address), buffer[:length], size, now, (records, messages))
+            self._assembler.burst(source, buffer[:length], size, now, (records, messages))
         else:
             self.drops.count(DropReason.DATAGRAM_SHORT)
         if records:
-            self._arrivals.records(self.link(address), records)
+            self._arrivals.records(self._link_from(source), records)
         if messages:
-            self._arrivals.messages(self.link(address), messages)
+            self._arrivals.messages(self._link_from(source), messages)
         self._arrivals.burst_end()
 
     def _link_from(self, source: bytes) -> UdpLink:
         """The link to where a message came from."""
-        link = self._sources.get(source)
+        link = self._links.get(source)
         if link is None:
-            link = self._sources[source] = self.link(address_of(source))
+            link = self._links[source] = UdpLink(self, address_of(source))
         return link
 
 

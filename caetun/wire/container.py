@@ -36,7 +36,7 @@ MAX_FRAME: Final = 65535 + 22
 """Bytes: the largest IP packet behind an Ethernet header with two VLAN tags."""
 BATCH_ROOM: Final = 2 * (MAX_FRAME + HEAD_SIZE + VNET_SIZE)
 """Bytes of a batch's memory: a full container, and one more superframe that was read before it was known to be one."""
-MAX_BATCH_FRAMES: Final = 512
+MAX_BATCH_FRAMES: Final = 128
 
 
 class Batch:
@@ -142,7 +142,7 @@ class Batch:
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """Where each element starts and stops."""
-        return zip(self.starts, [*self.starts[1:], self.end], strict=True)
+        return zip(self.starts, [*self.starts, self.end][1:], strict=True)
 
     def frame(self, start: int, stop: int) -> tuple[memoryview, bytes]:
         """The frame and virtio_net_hdr of the element in `buffer[start:stop]`."""
