@@ -11,14 +11,17 @@ asked again is `next_deadline`. The state, as a table:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from caetun import notices
+from caetun.notices import Event
+from caetun.session.attempts import Attempts
+from caetun.session.liveness import RESPONDER_PATIENCE, Liveness, Timing
 from caetun.session.pathmtu import PathMtu
-from caetun.session.retry import Retry
 from caetun.session.session import Session
+from caetun.session.staging import Staging
 from caetun.types import DropReason, Drops, Iovec, Mode
 from caetun.wire import control
 from caetun.wire.container import Batch
@@ -28,20 +31,19 @@ if TYPE_CHECKING:
     from caetun.session.handshake import Established, Handshakes, PeerId
     from caetun.session.keypair import KeyPair
 
+__all__ = ["Event", "LinkView", "Output", "Peer", "Timing"]
+
 # chosen by us
-MAX_STAGED: Final = 64
-"""Frames kept while there are no keys yet: the newest, so that a first ping needs no second."""
-STAGED_SECONDS: Final = 2.0
-RESPONDER_PATIENCE: Final = 1.375
-"""A responder asks for new keys after this many times the initiator's interval: 165 s for 120 s."""
-LIFETIME: Final = 1.5
-"""Keys are used for this many times the interval: 180 s for 120 s."""
-UNANSWERED_GRACE: Final = 5.0
-"""Seconds beyond the keepalive interval that something sent may go unanswered before we ask for a new handshake."""
 BUSY_TICK: Final = 1.0
-"""Seconds between looks at a path that carries traffic: has it gone silent, are the keys worn?"""
+"""Seconds between looks at a path that carries traffic: are the keys worn?"""
+SUSPECT_TICK: Final = 0.1
+"""Seconds at least between two looks at a path that has gone silent."""
 MISMATCH_PAUSE: Final = 30.0
 """Seconds before trying a far end again whose settings do not go with ours."""
+PATIENT_ATTEMPTS: Final = 8
+"""Attempts (some 13 s of them) before a person hears that nobody answers."""
+RESOLVE_ATTEMPTS: Final = 4
+"""Attempts before the far end's name is looked up again."""
 
 
 class LinkView(Protocol):
@@ -60,17 +62,6 @@ class LinkView(Protocol):
     @property
     def datagram_ceiling(self) -> int | None: ...
     def resize(self, datagram: int) -> None: ...
-
-
-class Event(NamedTuple):
-    """Something a person may want to know."""
-
-    level: str
-    """error, warning, info or debug."""
-    event: str
-    """Stable name: `peer.up`."""
-    text: str
-    fields: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -96,24 +87,6 @@ class Output:
             part.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds."""
-
-    keepalive: float = 10.0
-    rekey_after: float = 120.0
-
-    @property
-    def unanswered_after(self) -> float:
-        """Something we sent was not answered for so long: ask for a new handshake."""
-        return self.keepalive + UNANSWERED_GRACE
-
-    @property
-    def dead_after(self) -> float:
-        """Nothing was heard for so long: the far end is gone."""
-        return 2 * self.keepalive + 2 * UNANSWERED_GRACE
-
-
 class Peer:
     """One far end."""
 
@@ -131,9 +104,12 @@ class Peer:
         self.session = session
         self._handshakes = handshakes
         self._timing = timing
+        self._lifetime = timing.lifetime
         self._entropy = entropy
-        self._retry = Retry(entropy)
         self._drops: Drops = handshakes.drops
+        self._life = Liveness(timing)
+        self._staging = Staging(self._drops)
+        self._attempts = Attempts(handshakes.ciphers, entropy)
         self.mode = handshakes.hello.mode
         self.link: LinkView | None = None
         """Where records go: the link the newest authenticated record came by."""
@@ -142,16 +118,12 @@ class Peer:
         self.candidates: list[LinkView] = []
         """Links to try when connecting; empty on a side that only listens."""
         self.connects = False
-        self._turn = 0
-        self._attempt_at: float | None = None
-        self._attempts = 0
-        self._rekey_jitter = 0.0
-        self._staged: deque[tuple[float, bytes, bytes]] = deque(maxlen=MAX_STAGED)
-        self._sent_at = self._heard_at = 0.0
-        self._unanswered_since: float | None = None
-        self._ticked_at = 0.0
+        self._rekey_jitter = self._ticked_at = 0.0
         self._probe_ident = 0
-        self._warned: set[str] = set()
+        self._probes_elsewhere = 0
+        """Probes up to this one went by another link: their acknowledgements say nothing about this one."""
+        self._told_mode: Mode | None = None
+        self._told_mtu = handshakes.hello.mtu
 
     @property
     def present(self) -> bool:
@@ -162,94 +134,80 @@ class Peer:
 
     def connect(self, candidates: list[LinkView], now: float) -> None:
         """Try these links, in turn, until one answers; and again whenever the far end is lost."""
-        self.connects = True
-        self.candidates = candidates
-        self._turn = 0
+        self.connects, self.candidates = True, candidates
         if not self.present and candidates:
-            self._attempt_at = now
-            self._retry.reset()
+            self._attempts.begin(now)
 
     def _attempt(self, now: float, wall: float, out: Output) -> None:
         """One initiation, on the next link."""
         links = [self.link] if self.present and self.link is not None else []
         links += [link for link in self.candidates if link not in links]
-        self._attempt_at = now + self._retry.next()
         if not links:
-            if not self.connects:
-                self._attempt_at = None
+            self._attempts.end()
             return
-        link = links[self._turn % len(links)]
-        self._turn += 1
-        self._attempts += 1
-        out.messages.append((link, self._handshakes.initiate(self.ident, now, wall)))
-        if not self.present and self._turn % len(links) == 0 and self._attempts >= 4:
+        link, cipher = self._attempts.take(links, now)
+        out.messages.append((link, self._handshakes.initiate(self.ident, now, wall, cipher)))
+        made = self._attempts.made
+        if self.present:
+            return
+        if made >= RESOLVE_ATTEMPTS and made % len(links) == 0:
             out.resolve.append(self)
-        if self._attempts == 8 and not self.present:
-            out.events.append(
-                Event(
-                    "warning",
-                    "peer.silent",
-                    f"no answer from {link.name} yet: does the far end run, is its port open, are the keys right?",
-                    {"peer": self.name, "link": link.name},
-                )
-            )
+        if made == PATIENT_ATTEMPTS:
+            out.events.append(notices.silent(self.name, link.name))
 
     # handshake
 
     def established(self, established: Established, link: LinkView, now: float, out: Output) -> list[KeyPair]:
         """A handshake has ended well; returns key pairs that are of no more use."""
-        hello = established.hello
-        if hello.mode is not self.mode:
-            self._mismatch(hello.mode, link, now, out)
+        mode, mtu, ours = established.hello.mode, established.hello.mtu, self._handshakes.hello.mtu
+        if mode is not self.mode:
+            self._mismatch(mode, link, now, out)
             return []
-        fresh = not self.present
+        self._told_mode = None
+        if mtu not in (self._told_mtu, ours):
+            out.events.append(notices.mtus_differ(self.name, link.name, mtu, ours))
+        self._told_mtu = mtu
+        announce = not self.present
         stale = self.session.install(established, now)
         if established.initiator:
-            self._attempt_at = None
-            self._attempts = 0
-            self._retry.reset()
-            self._handshakes.abandon(self.ident)
-            self._up(link, now, out, announce=fresh)
-            self._send_staged(now, out, always=True)
+            self._up(link, now, out, announce)
         return stale
 
     def _mismatch(self, theirs: Mode, link: LinkView, now: float, out: Output) -> None:
-        self._attempt_at = now + MISMATCH_PAUSE if self.connects else None
-        if "mode" not in self._warned:
-            self._warned.add("mode")
-            out.events.append(
-                Event(
-                    "error",
-                    "peer.mismatch",
-                    f"{link.name} carries {theirs}, this side {self.mode}: use the same --mode on both sides",
-                    {"peer": self.name},
-                )
-            )
+        """The far end carries what we cannot: no session, and rare attempts until somebody has mended it."""
+        if self.connects:
+            self._attempts.pause(now + MISMATCH_PAUSE)
+        else:
+            self._attempts.end()
+        if self._told_mode is not theirs:
+            self._told_mode = theirs
+            out.events.append(notices.modes_differ(self.name, link.name, theirs, self.mode))
 
     def _up(self, link: LinkView, now: float, out: Output, announce: bool) -> None:
-        self._heard_at = now
-        self._unanswered_since = None
+        """There is a new current key pair: use it at once, as the far end may be waiting for a first record."""
+        pair = self.session.current
+        assert pair is not None
+        self._attempts.end()
+        self._life.heard(now)
+        self._life.reported()
         self._rekey_jitter = self._entropy(1)[0] / 256 * 0.04
-        if self.link is not link or announce:
+        if announce:
             self._move(link, now)
-        if not announce or self.session.current is None:
-            return
-        established = self.session.current.established
-        extra = ", post-quantum" if established.post_quantum else ""
-        out.events.append(
-            Event(
-                "info",
-                "peer.up",
-                f"up via {link.name} ({established.cipher}{extra})",
-                {"peer": self.name, "link": link.name},
-            )
-        )
+            out.events.append(notices.up(self.name, link.name, pair.established))
+        elif link is not self.link:
+            self._roam(link, now, out)
+        before = len(out.records)
+        for batch in self._staging.take(now):
+            self.send_batch(batch, now, out)
+        if len(out.records) == before:
+            self._send_elements(b"", now, out)
 
     def _move(self, link: LinkView, now: float) -> None:
         """Send by another link from now on."""
         self.link = link
         ceiling = link.datagram_ceiling
         self.path = None if ceiling is None else PathMtu(ceiling=ceiling, now=now)
+        self._probes_elsewhere = self._probe_ident
         if self.path is not None:
             link.resize(self.path.size)
 
@@ -258,44 +216,31 @@ class Peer:
     def send_batch(self, batch: Batch, now: float, out: Output) -> None:
         """Frames from the device. Hot."""
         link = self.link
-        if self.session.current is None or link is None:
+        pair = self.session.current
+        if pair is None or link is None or now >= pair.born + self._lifetime:
             self._stage(batch, now)
             return
         out.records.append((link, self.session.seal_batch(batch, link.unit, link.max_record)))
-        self._sent_at = now
-        if self._unanswered_since is None:
-            self._unanswered_since = now
+        self._life.sent(now)
         if self.path is not None:
             self.path.sent()
 
     def _stage(self, batch: Batch, now: float) -> None:
-        """No keys yet: keep the newest frames for a moment."""
-        if not self.connects and self.link is None:
+        """No keys yet: keep the newest frames for a moment, if it is for us to change that."""
+        if self.connects or self.link is not None:
+            self._staging.keep(batch, now)
+        else:
             self._drops.count(DropReason.NO_SESSION, len(batch))
-            return
-        for frame, header in batch.frames():
-            if len(self._staged) == MAX_STAGED:
-                self._drops.count(DropReason.NO_SESSION)
-            self._staged.append((now, bytes(frame), bytes(header)))
-
-    def _send_staged(self, now: float, out: Output, always: bool) -> None:
-        """Send what was kept; `always` sends a keepalive if there is nothing: the far end waits for a first record."""
-        batch = Batch()
-        while self._staged and not batch.full:
-            since, frame, header = self._staged.popleft()
-            if now - since <= STAGED_SECONDS:
-                batch.append(frame, header)
-            else:
-                self._drops.count(DropReason.NO_SESSION)
-        if len(batch):
-            self.send_batch(batch, now, out)
-        elif always:
-            self._send_elements(b"", now, out)
 
     def _send_elements(self, elements: bytes, now: float, out: Output) -> None:
-        if self.session.current is not None and self.link is not None:
+        if self._can_seal(now):
             out.records.append((self.link, [self.session.seal_elements(elements)]))
-            self._sent_at = now
+            self._life.sent_at = now
+
+    def _can_seal(self, now: float) -> bool:
+        """Whether there is a key pair, and not too old a one: `tick` may be late."""
+        pair = self.session.current
+        return pair is not None and now < pair.born + self._lifetime
 
     def close(self, now: float, out: Output) -> None:
         """Tell the far end that we go."""
@@ -306,23 +251,21 @@ class Peer:
     def record(self, pair: KeyPair, record: Record, link: LinkView, now: float, out: Output) -> list[KeyPair]:
         """A record under one of our indices; returns key pairs that are of no more use. Hot."""
         controls: list[control.Control] = []
+        session = self.session
         newest = record.counter > pair.window.highest
-        if now - pair.born > self._timing.rekey_after * LIFETIME:
+        if now - pair.born > self._lifetime:
             self._drops.count(DropReason.RECORD_EXPIRED_KEY)
             return []
-        if not self.session.open(pair, record, now, out.frames, controls):
+        if not session.open(pair, record, now, out.frames, controls):
             return []
-        self._heard_at = now
-        self._unanswered_since = None
+        self._life.heard(now)
         stale: list[KeyPair] = []
-        if pair is not self.session.current:
-            if pair in self.session.unconfirmed:
+        if pair is not session.current:
+            if pair in session.unconfirmed and session.prefers(pair, now):
                 announce = not self.present
-                stale = self.session.confirm(pair, now)
-                self._attempt_at = None
-                self._attempts = 0
+                stale = session.confirm(pair, now)
+                self._handshakes.abandon(self.ident)
                 self._up(link, now, out, announce)
-                self._send_staged(now, out, always=False)
         elif link is not self.link and newest:
             self._roam(link, now, out)
         for message in controls:
@@ -333,21 +276,21 @@ class Peer:
         """The far end's address has changed: a record newer than all others authenticates from there."""
         before = self.link.name if self.link is not None else "nowhere"
         self._move(link, now)
-        out.events.append(
-            Event("info", "peer.moved", f"moved from {before} to {link.name}", {"peer": self.name, "link": link.name})
-        )
+        out.events.append(notices.moved(self.name, before, link.name))
 
     def _control(self, pair: KeyPair, message: control.Control, now: float, out: Output) -> list[KeyPair]:
         match message:
             case control.Report():
+                self._life.reported()
                 self.session.reported(pair, message, now)
             case control.Probe(ident, size):
                 self._send_elements(control.encode(control.ProbeAcknowledgement(ident, size)), now, out)
-            case control.ProbeAcknowledgement(_, size):
-                if self.path is not None:
+            case control.ProbeAcknowledgement(ident, size):
+                if self.path is not None and ident > self._probes_elsewhere:
                     self.path.acknowledged(size, now)
                     self._probe(now, out)
-            case control.Close():
+            case control.Close() if pair is self.session.current:
+                # Under a former pair it is late: whoever sent it has been started again since.
                 return self._lost("closed by the far end", now, out)
         return []
 
@@ -363,102 +306,94 @@ class Peer:
             self.path.too_big(0, now)
             self._probe(now, out)
 
-    def _resized(self, out: Output) -> None:
-        """Let the link use what path MTU discovery has found."""
-        if self.path is None or self.link is None:
-            return
-        if self.link.datagram != self.path.size:
-            self.link.resize(self.path.size)
-        event = self.path.take_event()
-        if event is None:
-            return
-        level = "warning" if event.state == "error" else "info"
-        text = f"{self.link.name} carries datagrams of {event.size} bytes ({event.why})"
-        out.events.append(Event(level, "path.mtu", text, {"peer": self.name, "size": event.size}))
-
     # time
 
     def tick(self, now: float, wall: float, out: Output) -> list[KeyPair]:
         """Do what is due; returns key pairs that are of no more use."""
-        stale: list[KeyPair] = []
-        session = self.session
         self._ticked_at = now
-        session.expire(now)
-        if session.current is not None:
-            stale += self._tick_present(session.current, now, out)
-        if self._attempt_at is not None and now >= self._attempt_at:
+        self._staging.expire(now)
+        stale = self.session.expire(now, self._lifetime)
+        if self.session.current is not None:
+            stale += self._tick_present(self.session.current, now, out)
+        if self._attempts.at is not None and now >= self._attempts.at:
             self._attempt(now, wall, out)
         return stale
 
     def _tick_present(self, pair: KeyPair, now: float, out: Output) -> list[KeyPair]:
-        timing = self._timing
-        lifetime = timing.rekey_after * LIFETIME
-        if now >= self._heard_at + timing.dead_after or now >= pair.born + lifetime:
-            return self._lost(f"nothing heard for {now - self._heard_at:.0f} s", now, out)
-        rekey_due = now >= self._rekey_at(pair) or pair.worn
-        unanswered = self._unanswered_since is not None and now >= self._unanswered_since + timing.unanswered_after
-        if self._attempt_at is None and (rekey_due or (unanswered and self.connects)):
-            self._attempt_at = now
-            self._retry.reset()
-            self._turn = 0
-        if now >= self._sent_at + timing.keepalive:
+        life = self._life
+        if now >= life.dead_at:
+            return self._lost(f"nothing heard for {now - life.heard_at:.0f} s", now, out)
+        if now >= pair.born + self._lifetime:
+            return self._lost("its keys are too old, and it has not agreed on new ones", now, out)
+        unanswered_at = life.unanswered_at
+        unanswered = self.connects and unanswered_at is not None and now >= unanswered_at
+        if self._attempts.at is None and (unanswered or pair.worn or now >= self._rekey_at(pair)):
+            self._attempts.begin(now)
+        if now >= life.keepalive_at or (self._unheard(pair) and now >= life.greet_at(pair.born)):
             self._send_elements(b"", now, out)
-        if self.session.path_suspect(now) and self.path is not None:
-            self.path.suspect(now)
+        if self.session.path_suspect(now, life.overdue_since):
+            life.reported()
+            if self.path is not None:
+                self.path.suspect(now)
         self._probe(now, out)
-        previous = self.session.previous
-        if previous is not None and now >= previous.born + lifetime:
-            return self.session.retire_previous()
         return []
 
     def _rekey_at(self, pair: KeyPair) -> float:
-        patience = 1.0 if pair.initiator else RESPONDER_PATIENCE
-        return pair.born + self._timing.rekey_after * (patience + self._rekey_jitter * (not pair.initiator))
+        patience = 1.0 if pair.initiator else RESPONDER_PATIENCE + self._rekey_jitter
+        return pair.born + self._timing.interval * patience
+
+    @staticmethod
+    def _unheard(pair: KeyPair) -> bool:
+        """Whether the far end may not know yet that it can use this pair."""
+        return pair.initiator and not pair.window.opened
 
     def _probe(self, now: float, out: Output) -> None:
-        """Send a path MTU probe if one is due."""
-        if self.path is None or self.link is None or self.session.current is None:
+        """Send a path MTU probe if one is due, and let the link use what was found."""
+        path, link = self.path, self.link
+        if path is None or link is None or not self._can_seal(now):
             return
-        size = self.path.poll(now)
-        self._resized(out)
+        size = path.poll(now)
+        if link.datagram != path.size:
+            link.resize(path.size)
+        event = path.take_event()
+        if event is not None:
+            out.events.append(notices.resized(self.name, link.name, event))
         if size is None:
             return
         self._probe_ident = (self._probe_ident + 1) & 0xFFFFFFFF
         element = control.encode(control.Probe(self._probe_ident, size))
         padding = bytes(size - HEADER_SIZE - TAG_SIZE - len(element))
-        out.probes.append((self.link, self.session.seal_elements(element + padding)))
+        out.probes.append((link, self.session.seal_elements(element + padding)))
 
     def _lost(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is gone: forget its keys, and look for it again if we are the one who connects."""
-        out.events.append(Event("warning", "peer.down", f"down: {why}", {"peer": self.name}))
-        self.path = None
-        self.link = None
-        self._unanswered_since = None
-        self._attempts = 0
-        self._turn = 0
+        out.events.append(notices.down(self.name, why))
+        self.path = self.link = None
         if self.connects:
-            self._retry.reset()
-            self._attempt_at = now + self._retry.next()
+            self._attempts.begin(now, at_once=False)
         else:
-            self._attempt_at = None
+            self._attempts.end()
         return self.session.forget()
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
-        due = [self._attempt_at, self.session.next_deadline()]
-        pair = self.session.current
-        if pair is not None:
-            timing = self._timing
-            lifetime = timing.rekey_after * LIFETIME
-            due += [self._heard_at + timing.dead_after, pair.born + lifetime, self._sent_at + timing.keepalive]
-            if self._attempt_at is None:
-                due.append(self._rekey_at(pair))
-                if self._unanswered_since is not None and self.connects:
-                    due.append(self._unanswered_since + timing.unanswered_after)
-            if self.session.previous is not None:
-                due.append(self.session.previous.born + lifetime)
-            if self.path is not None:
-                due.append(self.path.next_deadline())
-            if self._sent_at > self._ticked_at:
-                due.append(self._ticked_at + BUSY_TICK)
+        due = [self._attempts.at, self.session.next_deadline(self._lifetime), self._staging.next_deadline()]
+        if self.session.current is not None:
+            due += self._deadlines_present(self.session.current)
         return min((at for at in due if at is not None), default=None)
+
+    def _deadlines_present(self, pair: KeyPair) -> list[float | None]:
+        life = self._life
+        due: list[float | None] = [life.dead_at, life.keepalive_at, pair.born + self._lifetime]
+        if self._unheard(pair):
+            due.append(life.greet_at(pair.born))
+        suspect_at = self.session.suspect_at(life.overdue_since)
+        if suspect_at is not None:
+            due.append(max(suspect_at, self._ticked_at + SUSPECT_TICK))
+        if self._attempts.at is None:
+            due += [self._rekey_at(pair), life.unanswered_at if self.connects else None]
+        if self.path is not None:
+            due.append(self.path.next_deadline())
+        if life.sent_at > self._ticked_at:
+            due.append(self._ticked_at + BUSY_TICK)
+        return due

@@ -11,6 +11,7 @@ handshakes succeed, and the caller has two sets of keys to choose from.
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -73,6 +74,8 @@ _CIPHERS: Final = {number: cipher for cipher, number in SUITES.items()}
 # chosen by us
 ATTEMPT_SECONDS: Final = 20.0
 """How long a response is waited for: longer than between two attempts, while its far end still has the keys."""
+MAX_ATTEMPTS: Final = 4
+"""Initiations to one peer that wait for responses: on a long path the first answer comes after several of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +160,18 @@ class Handshakes:
         self._freshness = Freshness()
         self._attempts: dict[int, _Attempt] = {}
         """By local index."""
-        self._attempt_of: dict[PeerId, int] = {}
+        self._attempts_to: dict[PeerId, deque[int]] = {}
+        """Local indices, oldest first."""
+
+    @property
+    def ciphers(self) -> tuple[Cipher, ...]:
+        """The allowed ones, best first."""
+        return self._policy.ciphers
 
     # initiator
 
     def initiate(self, peer: PeerId, now: float, wall: float, cipher: Cipher | None = None) -> list[bytes]:
-        """Begin a handshake; returns the datagrams of its initiation. Replaces an older attempt to the same peer.
+        """Begin a handshake; returns the datagrams of its initiation. The last `MAX_ATTEMPTS` to a peer stay open.
 
         `now`: monotonic seconds; `wall`: seconds since 1970; `cipher`: an allowed one, by default the best.
         Raises ConfigurationError if peer or cipher is not known here.
@@ -171,8 +180,7 @@ class Handshakes:
         if cipher not in self._policy.ciphers:
             raise ConfigurationError(f"the cipher {cipher} is not allowed here")
         keys = self._identity.initiator_keys(peer)
-        self.abandon(peer)
-        index = self._allocate_index()
+        index = self._fresh_index()
         noise = self._noise(cipher, index, keys, initiator=True)
         kem_key = kem.DecapsulationKey(self._entropy) if self._kem_enabled else None
         offer = None if kem_key is None else kem_key.public
@@ -180,14 +188,16 @@ class Handshakes:
         message = noise.write_message(encode_greeting(greeting))
         self._freshness.sent(noise.ephemeral)
         self._attempts[index] = _Attempt(peer, cipher, noise, kem_key, now)
-        self._attempt_of[peer] = index
+        attempts = self._attempts_to.setdefault(peer, deque())
+        attempts.append(index)
+        if len(attempts) > MAX_ATTEMPTS:
+            del self._attempts[attempts.popleft()]
         return self._envelopes.post(peer, Header(INITIATION, SUITES[cipher], index, 0), message, now)
 
     def abandon(self, peer: PeerId) -> None:
-        """Forget the attempt to this peer, if there is one: a late response is not accepted any more."""
-        index = self._attempt_of.pop(peer, None)
-        if index is not None:
-            self._attempts.pop(index, None)
+        """Forget the attempts to this peer, if there are any: a late response is not accepted any more."""
+        for index in self._attempts_to.pop(peer, ()):
+            del self._attempts[index]
         self._envelopes.forget(peer, INITIATION)
 
     # both
@@ -255,7 +265,7 @@ class Handshakes:
         noise.psk = self._identity.psk_of(peer)
         response = noise.write_message(encode_greeting(Greeting(self.hello, ciphertext=ciphertext)))
         self._freshness.accept(peer, greeting.time)
-        index = self._allocate_index()
+        index = self._fresh_index()
         established = _established(noise, shared, peer, cipher, (index, header.sender), greeting.hello)
         reply = Header(RESPONSE, header.suite, index, header.sender)
         return Answer(self._envelopes.post(peer, reply, response, now), established)
@@ -291,6 +301,12 @@ class Handshakes:
         return key.decapsulate(ciphertext)
 
     # both
+
+    def _fresh_index(self) -> int:
+        """A session index that neither a session nor an attempt under way has."""
+        while (index := self._allocate_index()) in self._attempts:
+            pass
+        return index
 
     @property
     def _kem_enabled(self) -> bool:

@@ -16,6 +16,7 @@ from caetun.offload.fragment import Reassembly
 from caetun.offload.join import Joiner
 from caetun.offload.validate import Validator
 from caetun.session.keypair import KeyPair
+from caetun.session.liveness import REPORT_DUE
 from caetun.session.packing import pack, soften
 from caetun.session.span import Span
 from caetun.session.unpacking import unpack
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
 
 # chosen by us
 MAX_UNCONFIRMED: Final = 4
-"""Key pairs of answered handshakes, kept until the initiator uses one of them."""
+"""Key pairs of answered handshakes, kept until the initiator uses one of them: as many as it keeps attempts open."""
+UNCONFIRMED_SECONDS: Final = 30.0
+"""An initiator that waits for a response no longer (`handshake.ATTEMPT_SECONDS`) will not use its keys either."""
+MAX_PREVIOUS: Final = 3
+"""Former key pairs that still open: the one before, one that lost against it in a tie, and one before these."""
+TIE_SECONDS: Final = 2.0
+"""Both sides began a handshake within so long, and each has ended well: one rule for both decides which one counts."""
 REPEAT_LOSS: Final = 0.004
 """Share of records lost on a path: above it, short tails are worth sending twice."""
 REPEAT_SIZE: Final = 0.3
@@ -38,9 +45,15 @@ REPEAT_SIZE: Final = 0.3
 REPORT_RECORDS: Final = 32
 """Records that arrive before it is worth telling the far end."""
 REPORT_SECONDS: Final = 0.02
-SILENCE_RECORDS: Final = 256
-SILENCE_SECONDS: Final = 1.0
-"""So many records in so long a time without a report: the path has changed."""
+SPARSE_RECORDS: Final = 3
+SPARSE_SECONDS: Final = REPORT_DUE
+"""Where records are rare, so few of them in so long: more than one, or reports of reports would never end."""
+HEAVY_LOSS: Final = 0.1
+"""Share of records missing from a report that makes us doubt the datagram size."""
+SILENCE_RECORDS: Final = 4
+SILENCE_SECONDS: Final = 0.5
+"""So many records, and so long since a report was due: the path has changed, perhaps carries shorter datagrams only."""
+_NOTHING: Final = control.Report(-1, 0)
 _VNET: Final = 10
 _SMALLEST: Final = {Mode.TUN: 20, Mode.TAP: 14}
 """Bytes of the shortest frame there can be: an IPv4 header, an Ethernet header."""
@@ -61,15 +74,17 @@ class Session:
         self.span = Span(fixed=span)
         self.current: KeyPair | None = None
         """What records are sealed with."""
-        self.previous: KeyPair | None = None
-        """What records under way may still be sealed with."""
+        self.previous: list[KeyPair] = []
+        """What records under way may still be sealed with, newest first."""
         self.unconfirmed: list[KeyPair] = []
         """Answered handshakes that nothing has arrived under yet; the first record under one makes it current."""
         self._opening: tuple[float, list[Iovec], list[control.Control]] = (0.0, [], [])
         """What `open` was called with, for the elements of the container it is walking."""
         self._reported_at = 0.0
-        self._heard_at = 0.0
         self._sent_at_report = 0
+        self._report = _NOTHING
+        self._doubt_at: float | None = None
+        """When a report showed heavy loss that nobody has looked into yet."""
 
     # keys
 
@@ -83,6 +98,20 @@ class Session:
             return [self.unconfirmed.pop(0)]
         return []
 
+    def prefers(self, pair: KeyPair, now: float) -> bool:
+        """Whether to use an answered handshake's keys, now that the far end does.
+
+        If both sides have shaken hands at the same time, each may have a current pair that it initiated itself, and see
+        records under the other one. Then the indices, which both know, say which pair both keep: reports are about one.
+        """
+        current = self.current
+        if current is None or not current.initiator:
+            return True
+        if abs(pair.born - current.born) < TIE_SECONDS and now < current.born + TIE_SECONDS:
+            return (pair.remote_index, pair.local_index) < (current.local_index, current.remote_index)
+        # An older one, while the far end uses ours: a straggler from before it did.
+        return pair.born > current.born or not current.window.opened
+
     def confirm(self, pair: KeyPair, now: float) -> list[KeyPair]:
         """The far end uses an answered handshake's keys: so do we; returns the pairs that are of no more use."""
         self.unconfirmed.remove(pair)
@@ -91,25 +120,34 @@ class Session:
         return stale + self._make_current(pair, now)
 
     def _make_current(self, pair: KeyPair, now: float) -> list[KeyPair]:
-        stale = [self.previous] if self.previous is not None else []
-        self.previous, self.current = self.current, pair
+        if self.current is not None:
+            self.previous.insert(0, self.current)
+        stale = self.previous[MAX_PREVIOUS:]
+        del self.previous[MAX_PREVIOUS:]
+        self.current = pair
         self.span.restart_counts()
-        self._heard_at = now
         self._sent_at_report = 0
+        self._report = _NOTHING
         return stale
 
     def forget(self) -> list[KeyPair]:
         """The session is over; returns all its key pairs."""
-        pairs = [pair for pair in (self.current, self.previous, *self.unconfirmed) if pair is not None]
-        self.current = self.previous = None
+        pairs = [*self.previous, *self.unconfirmed]
+        if self.current is not None:
+            pairs.append(self.current)
+        self.current = None
+        self.previous = []
         self.unconfirmed = []
         return pairs
 
-    def retire_previous(self) -> list[KeyPair]:
-        """The previous key pair is too old; returns it."""
-        pairs = [self.previous] if self.previous is not None else []
-        self.previous = None
-        return pairs
+    def _retire(self, now: float, lifetime: float) -> list[KeyPair]:
+        """Give up pairs, other than the current one, that have outlived their use; returns them."""
+        stale = [pair for pair in self.previous if now >= pair.born + lifetime]
+        stale += [pair for pair in self.unconfirmed if now >= pair.born + UNCONFIRMED_SECONDS]
+        if stale:
+            self.previous = [pair for pair in self.previous if pair not in stale]
+            self.unconfirmed = [pair for pair in self.unconfirmed if pair not in stale]
+        return stale
 
     # outbound
 
@@ -147,14 +185,27 @@ class Session:
         assert self.current is not None
         return self.current.seal(elements)
 
-    def path_suspect(self, now: float) -> bool:
-        """Whether much was sent and nothing was reported for a while; tells the span so."""
-        pair = self.current
-        if pair is None or pair.sent - self._sent_at_report < SILENCE_RECORDS or now - self._heard_at < SILENCE_SECONDS:
+    def path_suspect(self, now: float, overdue_since: float | None) -> bool:
+        """Whether the path may not carry what it did: its size is worth a probe. Tells the span of silence, too.
+
+        `overdue_since`: when frames were sent that should have been reported at once; None if there were none.
+        """
+        suspect_at = self.suspect_at(overdue_since)
+        if suspect_at is None or now < suspect_at:
             return False
-        self._heard_at = now
-        self.span.silence(now)
+        if self._doubt_at is None:
+            self.span.silence(now)
+        self._doubt_at = None
         return True
+
+    def suspect_at(self, overdue_since: float | None) -> float | None:
+        """When `path_suspect` will say yes, unless a report comes before."""
+        if self._doubt_at is not None:
+            return self._doubt_at
+        pair = self.current
+        if pair is None or overdue_since is None or pair.sent - self._sent_at_report < SILENCE_RECORDS:
+            return None
+        return overdue_since + SILENCE_SECONDS
 
     # inbound
 
@@ -215,7 +266,10 @@ class Session:
         if pair is None:
             return b""
         opened = pair.window.opened
-        if opened - pair.reported < REPORT_RECORDS or now - self._reported_at < REPORT_SECONDS:
+        fresh = opened - pair.reported
+        if fresh < SPARSE_RECORDS:
+            return b""
+        if now - self._reported_at < (SPARSE_SECONDS if fresh < REPORT_RECORDS else REPORT_SECONDS):
             return b""
         self._reported_at = now
         pair.reported = opened
@@ -223,15 +277,30 @@ class Session:
 
     def reported(self, pair: KeyPair, report: control.Report, now: float) -> None:
         """The far end tells what it opened."""
-        if pair is self.current:
-            self._heard_at = now
-            self._sent_at_report = pair.sent
-            self.span.report(pair.sent - 1, report.highest, report.opened, now)
+        if pair is not self.current:
+            return
+        records = report.highest - self._report.highest
+        if records > 0:
+            missing = records - (report.opened - self._report.opened)
+            if missing > max(1, records * HEAVY_LOSS):
+                self._doubt_at = now
+            self._report = report
+        self._sent_at_report = pair.sent
+        self.span.report(pair.sent - 1, report.highest, report.opened, now)
 
-    def expire(self, now: float) -> None:
-        """Give up what has waited too long for its missing parts."""
+    def expire(self, now: float, lifetime: float) -> list[KeyPair]:
+        """Give up what has waited too long for its missing parts, and returns key pairs that are of no more use.
+
+        `lifetime`: seconds that a key pair is used.
+        """
         self._reassembly.expire(now)
+        return self._retire(now, lifetime)
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self, lifetime: float) -> float | None:
         """When `expire` next has something to do."""
-        return self._reassembly.next_deadline()
+        due = [pair.born + lifetime for pair in self.previous]
+        due += [pair.born + UNCONFIRMED_SECONDS for pair in self.unconfirmed]
+        incomplete = self._reassembly.next_deadline()
+        if incomplete is not None:
+            due.append(incomplete)
+        return min(due, default=None)

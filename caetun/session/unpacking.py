@@ -36,6 +36,8 @@ def unpack(
         start = at + HEAD_SIZE
         at = start + (head & 0xFFFFFF)
         if at > end:
+            if head >> 24 == PADDING:
+                return  # whatever its length says, it is everything up to the end
             raise Malformed(DropReason.CONTAINER_MALFORMED, "an element reaches beyond the end")
         kind = head >> 24
         if kind == FRAME_CHECKSUM:

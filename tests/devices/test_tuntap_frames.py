@@ -93,6 +93,17 @@ def test_what_the_host_sends_is_read(machine: Machine, mode: Mode, offload: bool
 
 
 @in_lab
+def test_without_headers_nothing_is_left_of_an_older_one(machine: Machine) -> None:
+    device = machine.up(machine.open("dev0", Mode.TUN, offload=False))
+    with machine.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as outbox:
+        outbox.sendto(b"some", ("10.9.0.9", 9))
+    used = Batch()
+    used.append(bytes(60), VnetHeader(NEEDS_CSUM, GSO_NONE, 0, 0, 34, 6).encode())
+    assert [header for _, header in frames_of(device, used)] == [NO_OFFLOAD]
+    device.close()
+
+
+@in_lab
 def test_a_lone_frame_is_not_waited_behind(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(tuntap, "time", SimpleNamespace(monotonic=lambda: clock.now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +12,20 @@ import pytest
 
 from caetun.errors import ConfigurationError
 from caetun.session import kem
-from caetun.session.handshake import ATTEMPT_SECONDS, Cipher, Hello, PeerId, Policy, PostQuantum, StaticIdentity
+from caetun.session.handshake import (
+    ATTEMPT_SECONDS,
+    MAX_ATTEMPTS,
+    Cipher,
+    Handshakes,
+    Hello,
+    PeerId,
+    Policy,
+    PostQuantum,
+    StaticIdentity,
+)
 from caetun.session.identity import NO_PSK, public_key
 from caetun.session.noise import DhKey, HandshakeState, Keys
-from caetun.types import DropReason, Mode
+from caetun.types import DropReason, Drops, Mode
 from tests.session.pair import (
     A_HELLO,
     A_KEY,
@@ -232,15 +243,28 @@ def test_everything_twice() -> None:
     assert pair.a.drops == {DropReason.HANDSHAKE_UNEXPECTED: 1}
 
 
-def test_only_the_newest_attempt_counts() -> None:
+def test_the_first_answer_counts_whichever_attempt_it_is_for() -> None:
+    for answered in range(MAX_ATTEMPTS):
+        pair = Pair()
+        initiations = [pair.initiate(float(now)) for now in range(MAX_ATTEMPTS)]
+        responses = [pair.b.hear(initiation, pair.a.address, 4.0) for initiation in initiations]
+        pair.a.hear(responses[answered], pair.b.address, 4.0)
+        (a,) = pair.a.established
+        assert agree(a, pair.b.established[answered])
+        for late in responses:
+            pair.a.hear(late, pair.b.address, 4.0)
+        assert len(pair.a.established) == 1
+        assert pair.drops() == {DropReason.HANDSHAKE_UNEXPECTED: MAX_ATTEMPTS}
+
+
+def test_one_attempt_too_many_ends_the_oldest() -> None:
     pair = Pair()
-    first, second = pair.initiate(0.0), pair.initiate(1.0)
-    first_response = pair.b.hear(first, pair.a.address, 1.0)
-    second_response = pair.b.hear(second, pair.a.address, 1.0)
-    pair.a.hear(first_response + second_response, pair.b.address, 1.0)
+    initiations = [pair.initiate(float(now)) for now in range(MAX_ATTEMPTS + 1)]
+    oldest, second = (pair.b.hear(initiation, pair.a.address, 5.0) for initiation in initiations[:2])
+    pair.a.hear(oldest, pair.b.address, 5.0)
+    assert pair.a.established == []
+    pair.a.hear(second, pair.b.address, 5.0)
     assert len(pair.a.established) == 1
-    assert agree(pair.a.established[0], pair.b.established[1])
-    assert pair.drops() == {DropReason.HANDSHAKE_UNEXPECTED: 1}
 
 
 def test_late_response() -> None:
@@ -252,14 +276,31 @@ def test_late_response() -> None:
     assert len(pair.a.established) == 1
 
 
-def test_abandoned_attempt() -> None:
+def test_abandoned_attempts() -> None:
     pair = Pair()
-    response = pair.b.hear(pair.initiate(), pair.a.address)
+    responses = [pair.b.hear(pair.initiate(now), pair.a.address, now) for now in (0.0, 1.0)]
     pair.a.handshakes.abandon(pair.to_b)
     pair.a.handshakes.abandon(pair.to_b)
-    pair.a.hear(response, pair.b.address)
+    for response in responses:
+        pair.a.hear(response, pair.b.address, 1.0)
     assert pair.a.established == []
-    assert pair.a.drops == {DropReason.HANDSHAKE_UNEXPECTED: 1}
+    assert pair.a.drops == {DropReason.HANDSHAKE_UNEXPECTED: 2}
+
+
+def test_the_index_of_an_attempt_is_not_given_out_again() -> None:
+    numbers = iter([7, 7, 8, 8, 7, 9])
+    identity, other = identities("secret")
+    drops = Drops()
+    handshakes = Handshakes(
+        identity, A_HELLO, PLAIN, entropy=os.urandom, allocate_index=lambda: next(numbers), drops=drops
+    )
+    peer = PeerId(identity.target)
+    first, second = (handshakes.initiate(peer, 0.0, WALL) for _ in range(2))
+    assert [message[0][4:8] for message in (first, second)] == [bytes((0, 0, 0, number)) for number in (7, 8)]
+    initiation = Node("b", other).handshakes.initiate(peer, 0.0, WALL)
+    answer = handshakes.receive(initiation[0], "b 1", 0.0, WALL)
+    assert answer.established is not None
+    assert answer.established.local_index == 9
 
 
 def test_keys_do_not_show() -> None:
@@ -279,5 +320,5 @@ def test_tables_stay_small(ending: Callable[[Pair, float], Any]) -> None:
     for number in range(20):
         ending(pair, float(number))
     for node in (pair.a, pair.b):
-        assert len(node.handshakes._attempts) <= 1
+        assert len(node.handshakes._attempts) <= MAX_ATTEMPTS
         assert len(node.handshakes._envelopes._sent) <= 2

@@ -118,6 +118,13 @@ def test_a_batch_that_fits_is_sealed_as_it_lies() -> None:
     assert len(pack(batch, 199, Cutter(Mode.TAP), pad=True)) == 2
 
 
+@pytest.mark.parametrize(("filled", "size"), [(299, 299), (300, 400), (399, 400), (400, 400)])
+def test_three_quarters_are_worth_padding(filled: int, size: int) -> None:
+    batch = batch_of([(b"a" * (filled - 4), NO_OFFLOAD), (b"b" * 390, NO_OFFLOAD)])
+    padded, last = pack(batch, 400, Cutter(Mode.TAP), pad=True)
+    assert (len(padded), len(last)) == (size, 394)
+
+
 @pytest.mark.parametrize("left", [1, 2, 3, 4, 5])
 def test_padding_may_be_shorter_than_a_head(left: int) -> None:
     batch = batch_of([(b"a" * (300 - 4 - left), NO_OFFLOAD), (b"b" * 100, NO_OFFLOAD)])

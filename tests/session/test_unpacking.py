@@ -133,7 +133,9 @@ def test_what_came_before_the_damage_is_taken_in() -> None:
     assert outcome(hot, plain) == ([("frame", 0, NO_OFFLOAD + b"a" * 20)], {}, DropReason.CONTAINER_MALFORMED)
 
 
-@pytest.mark.parametrize("padding", [b"", b"\0", bytes(3), bytes(4), bytes(100), b"\0\0\0\x02anything"])
+@pytest.mark.parametrize(
+    "padding", [b"", b"\0", bytes(3), bytes(4), bytes(100), b"\0\0\0\x02anything", b"\0\0\0\x01", b"\0\xff\xff\xffx"]
+)
 def test_padding_ends_a_container(padding: bytes) -> None:
     assert outcome(hot, element(FRAME, b"a" * 20) + padding) == ([("frame", 0, NO_OFFLOAD + b"a" * 20)], {}, None)
 

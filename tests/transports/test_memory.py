@@ -138,6 +138,17 @@ def test_time_is_what_deliver_says() -> None:
     assert two.drops == {DropReason.RECORD_INCOMPLETE: 2}
 
 
+def test_a_piece_that_is_too_late_completes_nothing() -> None:
+    two = Two()
+    two.link.send([Record(SESSION, 1, bytes(2 * UNIT))])
+    late = two.network._under_way.pop()
+    two.network.deliver(10.0)
+    two.network.put([late])
+    two.network.deliver(12.0)
+    assert two.other_hears.got == []
+    assert two.drops == {DropReason.RECORD_INCOMPLETE: 1}
+
+
 def test_answers_are_under_way_after_the_delivery_that_caused_them() -> None:
     two = Two()
 

@@ -87,10 +87,17 @@ def test_a_burst_comes_whole_and_with_its_size(pair: Pair) -> None:
 
 
 def test_buffers_are_used_again_without_a_trace(pair: Pair) -> None:
-    pair.burst(b"a" * 3000, 1000)
-    pair.received()
-    pair.outbox.send(b"short")
-    assert pair.received() == [(b"short", 5)]
+    burst = [(b"a" * 3000, 1000)] * 3
+    for _ in range(3):
+        pair.burst(b"a" * 3000, 1000)
+    if pair.received() != burst:
+        pytest.skip("this kernel does not hand bursts over whole on the loopback interface")
+    for content in (b"one", b"two", b"three"):
+        pair.outbox.send(content)
+    assert pair.received() == [(b"one", 3), (b"two", 3), (b"three", 5)]
+    for _ in range(3):
+        pair.burst(b"a" * 3000, 1000)
+    assert pair.received() == burst
 
 
 def test_a_descriptor_that_is_none_is_an_error() -> None:

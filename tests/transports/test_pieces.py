@@ -233,6 +233,17 @@ def test_order_does_not_matter(order: list[int]) -> None:
     assert (receiver.records, dict(receiver.drops), len(receiver.assembler)) == ([whole], {}, 0)
 
 
+@given(st.lists(st.tuples(st.sampled_from([4, 5]), st.integers(0, 3)), max_size=24))
+def test_single_pieces_are_taken_as_piece_by_piece_however_often_they_come(arrivals: list[tuple[int, int]]) -> None:
+    pieces = {counter: datagrams_of(record(counter, 390), 100) for counter in (4, 5)}
+    hot, plain = Receiver(), PieceByPiece()
+    for counter, number in arrivals:
+        hot.singly([pieces[counter][number]])
+        plain.take("far", pieces[counter][number])
+    assert hot.records == plain.records
+    assert hot.drops == plain.drops
+
+
 def test_many_records_in_one_burst() -> None:
     records = [record(number, size) for number, size in enumerate([100, 100, 300, 100, 600, 50])]
     receiver = Receiver()
@@ -258,7 +269,22 @@ def test_messages_between_pieces() -> None:
     assert (receiver.records, receiver.messages, dict(receiver.drops)) == ([whole], [message], {})
 
 
+def test_a_message_in_place_of_a_piece() -> None:
+    pieces = datagrams_of(record(5, 300), 100)
+    message = b"\x01" + pieces[2][1:]
+    receiver = Receiver()
+    receiver.burst("far", b"".join([*pieces[:2], message]), HEADER_SIZE + 100)
+    assert (receiver.records, receiver.messages, len(receiver.assembler)) == ([], [message], 1)
+
+
 # -- what does not belong together --
+
+
+def test_halves_of_two_records_in_one_burst() -> None:
+    receiver = Receiver()
+    first, second = datagrams_of(record(5, 200), 100)[0], datagrams_of(record(6, 200), 100)[1]
+    receiver.burst("far", first + second, HEADER_SIZE + 100)
+    assert (receiver.records, len(receiver.assembler)) == ([], 2)
 
 
 def test_pieces_that_differ_in_source_session_or_counter_do_not_meet() -> None:

@@ -45,6 +45,14 @@ async def test_a_record_leaves_as_one_packet_where_the_kernel_cuts(
     two.close()
 
 
+async def test_short_records_of_equal_size_leave_together(two: Two) -> None:
+    records = [record(number, 100) for number in range(200)]
+    two.link.send(records)
+    assert await two.other.got(200) == records
+    assert two.one.socket.sends == -(-200 // (65507 // two.link.datagram))
+    assert two.one.endpoint.segments
+
+
 @pytest.mark.parametrize("refusal", [errno.EIO, errno.EINVAL, errno.EOPNOTSUPP])
 async def test_without_segmentation_datagrams_go_one_by_one(two: Two, refusal: int) -> None:
     two.one.socket.refuses_bursts_with = refusal

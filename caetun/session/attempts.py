@@ -1,0 +1,57 @@
+"""Which initiation to send next to one peer: when, by which of its links, with which cipher.
+
+    attempt    0      1      2      3      4      5      6      7   ...
+    link       A      B      A      B      A      B      A      B          each link in turn
+    cipher     best   best   best   best   other  other  best   best       another one each round, after two rounds
+
+The best cipher has two chances, for a lost datagram is more common than a far end that allows only the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from caetun.session.handshake import Cipher
+from caetun.session.retry import Retry
+
+# chosen by us
+_BEST_ROUNDS: Final = 2
+
+_Link = TypeVar("_Link")
+
+
+class Attempts:
+    """The attempts to shake hands with one peer."""
+
+    __slots__ = ("_ciphers", "_retry", "at", "made")
+
+    def __init__(self, ciphers: Sequence[Cipher], entropy: Callable[[int], bytes]) -> None:
+        """`ciphers`: allowed ones, best first; `entropy`: gives as many random bytes as it is asked for."""
+        self._ciphers = ciphers
+        self._retry = Retry(entropy)
+        self.at: float | None = None
+        """When the next attempt is due; None if none is wanted."""
+        self.made = 0
+        """How many there were since `begin`."""
+
+    def begin(self, now: float, *, at_once: bool = True) -> None:
+        """Try from now on, or after the first short delay."""
+        self._retry.reset()
+        self.made = 0
+        self.at = now if at_once else now + self._retry.next()
+
+    def pause(self, until: float) -> None:
+        """Trying soon is of no use."""
+        self.at = until
+
+    def end(self) -> None:
+        """There are keys, or nobody to try."""
+        self.at = None
+
+    def take(self, links: Sequence[_Link], now: float) -> tuple[_Link, Cipher]:
+        """The link (of at least one) and the cipher for the attempt that is made now."""
+        rounds, place = divmod(self.made, len(links))
+        self.made += 1
+        self.at = now + self._retry.next()
+        return links[place], self._ciphers[max(0, rounds + 1 - _BEST_ROUNDS) % len(self._ciphers)]

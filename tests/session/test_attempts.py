@@ -1,0 +1,56 @@
+"""Which initiation is sent when, where and with which cipher."""
+
+from __future__ import annotations
+
+from caetun.session.attempts import Attempts
+from caetun.session.handshake import Cipher
+from caetun.session.retry import FIRST_DELAY, JITTER, MAX_DELAY
+
+AES, CHACHA = Cipher.AES_GCM, Cipher.CHACHA20_POLY1305
+
+
+def attempts(*ciphers: Cipher) -> Attempts:
+    return Attempts(ciphers, bytes)
+
+
+def test_every_link_meets_every_cipher_and_the_best_one_twice_before() -> None:
+    those = attempts(AES, CHACHA)
+    those.begin(0.0)
+    taken = [those.take(["a", "b"], 0.0) for _ in range(8)]
+    assert [link for link, _ in taken] == ["a", "b"] * 4
+    assert [cipher for _, cipher in taken] == [AES, AES, AES, AES, CHACHA, CHACHA, AES, AES]
+
+
+def test_a_single_cipher_is_the_only_one() -> None:
+    those = attempts(CHACHA)
+    those.begin(0.0)
+    assert {those.take(["a"], 0.0) for _ in range(9)} == {("a", CHACHA)}
+
+
+def test_delays_grow_until_there_is_a_new_beginning() -> None:
+    those = attempts(AES)
+    assert those.at is None
+    those.begin(5.0)
+    assert those.at == 5.0
+    delays = []
+    for _ in range(12):
+        those.take(["a"], 100.0)
+        assert those.at is not None
+        delays.append(those.at - 100.0)
+    assert delays == sorted(delays)
+    rounding = 1e-9
+    assert FIRST_DELAY * (1 - JITTER) - rounding <= delays[0] <= FIRST_DELAY
+    assert MAX_DELAY * (1 - JITTER) - rounding <= delays[-1] <= MAX_DELAY
+    assert those.made == 12
+    those.begin(200.0, at_once=False)
+    assert those.made == 0
+    assert 200.0 < those.at <= 200.0 + FIRST_DELAY
+
+
+def test_a_pause_and_an_end() -> None:
+    those = attempts(AES)
+    those.begin(0.0)
+    those.pause(30.0)
+    assert those.at == 30.0
+    those.end()
+    assert those.at is None

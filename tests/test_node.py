@@ -1,0 +1,185 @@
+"""The engine: session indices that name peers, several peers at one device, and garbage."""
+
+from __future__ import annotations
+
+import pytest
+
+from caetun.node import IndexAllocator, Node
+from caetun.peers import Output, Peer, Timing
+from caetun.session.handshake import Answer, Cipher, Handshakes, PeerId
+from caetun.session.session import MAX_PREVIOUS, MAX_UNCONFIRMED, Session
+from caetun.types import DropReason, Drops, Mode
+from caetun.wire.container import Batch
+from caetun.wire.record import Record
+from tests.session.established import HELLO, PEER, established
+from tests.simulator import Host, Setup, World, frame
+
+
+class ReadyMade(Handshakes):
+    """Handshakes whose outcomes are put in: no public-key work."""
+
+    hello = HELLO
+    ciphers = (Cipher.AES_GCM,)
+
+    def __init__(self, drops: Drops) -> None:
+        self.drops = drops
+        self.next = Answer([])
+
+    def initiate(self, peer: PeerId, now: float, wall: float, cipher: Cipher | None = None) -> list[bytes]:
+        return [b"initiation"]
+
+    def abandon(self, peer: PeerId) -> None:
+        """Nothing is under way."""
+
+    def receive(self, datagram: object, source: str, now: float, wall: float) -> Answer:
+        return self.next
+
+
+class Link:
+    """Somewhere to send to, without a limit."""
+
+    name, source, unit, max_record, datagram = "link", "link 1", 1440, 65536, 0
+    datagram_ceiling = None
+
+    def resize(self, datagram: int) -> None:
+        raise AssertionError("a stream has no datagrams")
+
+
+class Bench:
+    """A node with one peer, to which handshakes happen."""
+
+    def __init__(self) -> None:
+        self.drops, self.out, self.link = Drops(), Output(), Link()
+        self.handshakes = ReadyMade(self.drops)
+        self.node = Node(self.handshakes, IndexAllocator(bytes), self.drops)
+        self.peer = Peer(PEER, "far", Session(Mode.TAP, self.drops), self.handshakes, Timing(), bytes)
+        self.node.add(self.peer)
+
+    def shake(self, number: int, now: float, *, initiator: bool) -> None:
+        """Handshake `number` ends well."""
+        self.handshakes.next = Answer([b"reply"], established(number)[0 if initiator else 1])
+        self.node.messages_received(self.link, [b"message"], now, now, self.out)
+
+
+def test_indices_are_neither_zero_nor_in_use() -> None:
+    numbers = iter([0, 7, 7, 8])
+    bench = Bench()
+    indices = IndexAllocator(lambda size: next(numbers).to_bytes(size, "big"))
+    assert indices() == 7
+    indices.sessions[7] = bench.peer, None  # type: ignore[assignment]
+    assert indices() == 8
+
+
+@pytest.mark.parametrize("initiator", [True, False])
+def test_ten_thousand_new_keys_leave_nothing_behind(initiator: bool) -> None:
+    bench = Bench()
+    most = 0
+    for number in range(10_000):
+        now = number * 120.0
+        bench.shake(number, now, initiator=initiator)
+        if not initiator and number % 3:  # the far end does not use all that it was offered
+            pair = bench.peer.session.unconfirmed[-1]
+            assert bench.node.sessions[pair.local_index] == (bench.peer, pair)
+            bench.node._retire(bench.peer.session.confirm(pair, now))
+        bench.node.tick(now, now, bench.out)
+        most = max(most, len(bench.node.sessions))
+        bench.out.clear()
+    session = bench.peer.session
+    kept = {pair.local_index for pair in (session.current, *session.previous, *session.unconfirmed) if pair is not None}
+    assert bench.node.sessions.keys() == kept
+    assert most <= 1 + MAX_PREVIOUS + MAX_UNCONFIRMED
+
+
+def test_indices_of_a_session_that_is_over_are_unknown() -> None:
+    bench = Bench()
+    bench.shake(1, 0.0, initiator=True)
+    pair = bench.peer.session.current
+    assert pair is not None
+    assert list(bench.node.sessions) == [pair.local_index]
+    bench.node.tick(30.0, 0.0, bench.out)
+    assert bench.node.sessions == {}
+    bench.node.records_received(bench.link, [Record(pair.local_index, 0, bytes(16))], 30.0, bench.out)
+    assert bench.drops == {DropReason.RECORD_UNKNOWN_SESSION: 1}
+
+
+def test_replies_go_back_to_where_the_message_came_from() -> None:
+    bench = Bench()
+    bench.shake(1, 0.0, initiator=False)
+    assert bench.out.messages == [(bench.link, [b"reply"])]
+    assert not bench.peer.present
+
+
+def test_a_stream_has_no_path_mtu() -> None:
+    bench = Bench()
+    bench.shake(1, 0.0, initiator=True)
+    assert bench.peer.path is None
+    bench.node.too_big(bench.link, 1500, 0.0, bench.out)
+    bench.node.tick(1.0, 1.0, bench.out)
+    assert bench.out.probes == []
+
+
+def test_a_frame_without_peers_goes_nowhere() -> None:
+    drops = Drops()
+    node = Node(ReadyMade(drops), IndexAllocator(bytes), drops)
+    batch, out = Batch(), Output()
+    batch.append(frame(1))
+    node.device_received(batch, 0.0, out)
+    assert out == Output()
+    assert node.next_deadline() is None
+
+
+# with a network
+
+
+def hub() -> tuple[World, Host, Host, Host]:
+    """A hub that b and c connect to."""
+    world = World()
+    middle = world.host("hub", Setup({"b": [], "c": []}))
+    return world, middle, world.host("b", Setup({"hub": ["hub"]})), world.host("c", Setup({"hub": ["hub"]}))
+
+
+def test_two_peers_share_a_device_and_are_told_apart() -> None:
+    world, middle, b, c = hub()
+    world.run(1.0)
+    middle.send(frame(1))
+    b.send(frame(2))
+    c.send(frame(3))
+    world.run(1.0)
+    assert (b.numbers, c.numbers, sorted(middle.numbers)) == ([1], [1], [2, 3])
+    assert middle.peers["b"].link is not middle.peers["c"].link
+
+
+def test_one_peer_that_goes_leaves_the_other_alone() -> None:
+    world, middle, b, c = hub()
+    world.run(1.0)
+    b.stop()
+    world.run(40.0)
+    assert [middle.peers[name].present for name in "bc"] == [False, True]
+    middle.send(frame(1))
+    world.run(1.0)
+    assert c.numbers == [1]
+    middle.stop()
+    world.run(0.1)
+    assert not c.peer.present
+
+
+def test_a_datagram_that_is_too_big_for_one_peer_is_not_for_the_other() -> None:
+    world, middle, *_ = hub()
+    world.run(1.0)
+    b, c = middle.peers["b"], middle.peers["c"]
+    assert b.link is not None
+    assert c.link is not None
+    middle.node.too_big(b.link, 1472, world.now, Output())
+    assert b.path is not None
+    assert c.path is not None
+    assert b.path.size < c.path.size
+
+
+def test_garbage_is_counted_and_changes_nothing() -> None:
+    world, middle, *_ = hub()
+    world.run(1.0)
+    for datagram in (b"\x09", b"\x01" * 40, b"\x02" * 1200, b"\x03" * 64, b"\x04" * 40, bytes(1472)):
+        world.inject("evil", "hub", datagram)
+    world.run(1.0)
+    assert sum(middle.drops.values()) == 6
+    assert all(peer.present for peer in middle.peers.values())
