@@ -7,7 +7,7 @@ PEERS=${PEERS:-$here/../../shared/bench/peers.py}
 PROTOTYPES=${PROTOTYPES:-$here/../../shared/prototypes}
 SECONDS_EACH=${SECONDS_EACH:-4}
 ROUNDS=${ROUNDS:-3}
-OTHERS=${OTHERS:-veth,openvpn-udp-tap-tuned,openvpn-udp-tun-tuned}
+OTHERS=${OTHERS:-veth,openvpn-udp-tap-tuned}
 export PROTOTYPES PYTHON="${PYTHON:-$here/../.venv/bin/python}"
 
 "$PYTHON" "$here/primitives.py"

@@ -115,7 +115,7 @@ class Settings:
     ] = 10.0
     """Seconds."""
     rekey_after: Annotated[
-        float, Option(duration(1, 180), "session", "make new traffic keys when they are so old", hidden=True)
+        float, Option(duration(1, 120), "session", "make new traffic keys when they are so old", hidden=True)
     ] = 120.0
     """Seconds."""
     span: Annotated[

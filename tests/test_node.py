@@ -5,60 +5,13 @@ from __future__ import annotations
 import pytest
 
 from caetun.node import IndexAllocator, Node
-from caetun.peers import Output, Peer, Timing
-from caetun.session.handshake import Answer, Cipher, Handshakes, PeerId
-from caetun.session.session import MAX_PREVIOUS, MAX_UNCONFIRMED, Session
-from caetun.types import DropReason, Drops, Mode
+from caetun.peers import Output
+from caetun.session.session import MAX_PREVIOUS, MAX_UNCONFIRMED
+from caetun.types import DropReason, Drops
 from caetun.wire.container import Batch
 from caetun.wire.record import Record
-from tests.session.established import HELLO, PEER, established
+from tests.bench import Bench, ReadyMade
 from tests.simulator import Host, Setup, World, frame
-
-
-class ReadyMade(Handshakes):
-    """Handshakes whose outcomes are put in: no public-key work."""
-
-    hello = HELLO
-    ciphers = (Cipher.AES_GCM,)
-
-    def __init__(self, drops: Drops) -> None:
-        self.drops = drops
-        self.next = Answer([])
-
-    def initiate(self, peer: PeerId, now: float, wall: float, cipher: Cipher | None = None) -> list[bytes]:
-        return [b"initiation"]
-
-    def abandon(self, peer: PeerId) -> None:
-        """Nothing is under way."""
-
-    def receive(self, datagram: object, source: str, now: float, wall: float) -> Answer:
-        return self.next
-
-
-class Link:
-    """Somewhere to send to, without a limit."""
-
-    name, source, unit, max_record, datagram = "link", "link 1", 1440, 65536, 0
-    datagram_ceiling = None
-
-    def resize(self, datagram: int) -> None:
-        raise AssertionError("a stream has no datagrams")
-
-
-class Bench:
-    """A node with one peer, to which handshakes happen."""
-
-    def __init__(self) -> None:
-        self.drops, self.out, self.link = Drops(), Output(), Link()
-        self.handshakes = ReadyMade(self.drops)
-        self.node = Node(self.handshakes, IndexAllocator(bytes), self.drops)
-        self.peer = Peer(PEER, "far", Session(Mode.TAP, self.drops), self.handshakes, Timing(), bytes)
-        self.node.add(self.peer)
-
-    def shake(self, number: int, now: float, *, initiator: bool) -> None:
-        """Handshake `number` ends well."""
-        self.handshakes.next = Answer([b"reply"], established(number)[0 if initiator else 1])
-        self.node.messages_received(self.link, [b"message"], now, now, self.out)
 
 
 def test_indices_are_neither_zero_nor_in_use() -> None:
