@@ -27,6 +27,8 @@ from caetun.wire.record import Record
 # chosen by us
 MIN_SLEEP: Final = 0.001
 """Seconds at least between two looks: a deadline that does not move must not spin."""
+QUIET_SECONDS: Final = 0.001
+"""Between two bursts: more than this, and an answer from the host is worth a look at once."""
 MAX_SLEEP: Final = 1.0
 """Seconds between looks at the node's deadlines: traffic may move them without re-arming the timer for each batch."""
 
@@ -69,6 +71,7 @@ class Pump:
         self._out = Output()
         self._is_reading = False
         self._stopped = False
+        self._burst_ended_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.totals = Totals()
 
@@ -145,9 +148,15 @@ class Pump:
     def burst_end(self) -> None:
         """Nothing more is waiting from the network."""
         out = self._out
-        self._node.burst_end(time.monotonic(), out)
+        now = time.monotonic()
+        self._node.burst_end(now, out)
         if out.frames or out.records:
             self._flush()
+        quiet = now - self._burst_ended_at > QUIET_SECONDS
+        self._burst_ended_at = now
+        if quiet and self._is_reading:
+            # The host answers some frames (ICMP, ARP, TCP) while they are written: no need to wait to be told.
+            self._device_readable()
 
     def drained(self) -> None:
         """A link that was full takes more: read the device again."""

@@ -154,6 +154,8 @@ class UdpEndpoint:
         self._receiver = MessageReceiver(sock)
         self._buffer = memoryview(bytearray(_RECEIVE_ROOM))
         self._woken_at = 0.0
+        self._last: tuple[object, bytes, UdpLink | None] = ((), b"", None)
+        """Where the last lone datagram came from, as the socket module, the kernel and the node see it."""
         self._reactor: Reactor | None = None
         self._segment_messages: dict[int, list[tuple[int, int, bytes]]] = {}
 
@@ -345,18 +347,23 @@ class UdpEndpoint:
         for _level, kind, data in ancillary:
             if kind == _UDP_GRO:
                 size = int.from_bytes(data[:2], "little")
-        source = source_of(address)
+        if not length:
+            self.drops.count(DropReason.DATAGRAM_SHORT)
+            return
+        before, source, link = self._last
+        if link is None or before != address:
+            source = source_of(address)
+            link = self._link_from(source)
+            self._last = address, source, link
         records: list[Record] = []
         messages: list[bytes] = []
-        if length:
-            self._assembler.burst(source, buffer[:length], size, now, (records, messages))
-        else:
-            self.drops.count(DropReason.DATAGRAM_SHORT)
+        self._assembler.burst(source, buffer[:length], size, now, (records, messages))
+        arrivals = self._arrivals
         if records:
-            self._arrivals.records(self._link_from(source), records)
+            arrivals.records(link, records)
         if messages:
-            self._arrivals.messages(self._link_from(source), messages)
-        self._arrivals.burst_end()
+            arrivals.messages(link, messages)
+        arrivals.burst_end()
 
     def _link_from(self, source: bytes) -> UdpLink:
         """The link to where a message came from."""
