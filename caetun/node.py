@@ -113,6 +113,11 @@ class Node:
             if peer.link is link:
                 peer.too_big(datagram, now, out)
 
+    def link_closed(self, link: LinkView, now: float, out: Output) -> None:
+        """A link is gone."""
+        for peer in self.peers.values():
+            peer.withdraw(link, now, out)
+
     def _retire(self, pairs: Sequence[KeyPair]) -> None:
         for pair in pairs:
             self._indices.sessions.pop(pair.local_index, None)

@@ -306,6 +306,11 @@ class Peer:
             self.path.too_big(0, now)
             self._probe(now, out)
 
+    def withdraw(self, link: LinkView, now: float, out: Output) -> None:
+        """A link is gone: it was ours or is none of our business."""
+        if link is self.link:
+            self.link = self.path = None
+
     # time
 
     def tick(self, now: float, wall: float, out: Output) -> list[KeyPair]:

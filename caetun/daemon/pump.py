@@ -171,6 +171,11 @@ class Pump:
         self._node.too_big(link, datagram, time.monotonic(), self._out)
         self._flush()
 
+    def closed(self, link: Link, why: str) -> None:
+        """A link is gone."""
+        self._node.link_closed(link, time.monotonic(), self._out)
+        self._flush()
+
     # both
 
     def _write(self, frames: list[Iovec]) -> None:

@@ -6,9 +6,13 @@ A new transport is one file that fulfils `Link` and `Endpoint` and passes `tests
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from typing import Protocol, TypeAlias
+import asyncio
+from collections.abc import Callable, Container, Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from caetun.types import Drops
 from caetun.wire.record import Record
 
 
@@ -65,6 +69,9 @@ class Link(Protocol):
     def send_messages(self, messages: Sequence[bytes]) -> None:
         """Send handshake messages, each at most 1,200 bytes, each whole or not at all."""
 
+    def close(self) -> None:
+        """Nobody will use the link any more: end its connection, if it has one. May be called twice."""
+
 
 class Arrivals(Protocol):
     """Where an endpoint puts what came in. Views in records end with the call."""
@@ -83,6 +90,9 @@ class Arrivals(Protocol):
 
     def too_big(self, link: Link, datagram: int) -> None:
         """The local kernel refused a datagram of this size."""
+
+    def closed(self, link: Link, why: str) -> None:
+        """A link is gone, by the far end or the network, for a reason in words; not called after `Link.close`."""
 
 
 class Reactor(Protocol):
@@ -119,6 +129,80 @@ class Endpoint(Protocol):
         """Stop, and give everything back. May be called twice."""
 
 
-SEND_QUEUE: int = 64
+class Target(NamedTuple):
+    """Where a transport goes to, or waits."""
+
+    host: str
+    """Name or address without brackets; "" for every local address."""
+    port: int
+    """0..65535; 0 lets the kernel choose one to wait at."""
+    path: str = ""
+    """Of the URL, from its slash on; "" where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user says about outer layers. Files are read when they are first needed."""
+
+    proxy: str = ""
+    """URL of a proxy for stream transports, `http://user:password@host:port` or `socks5://...`; "" for none."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    tls_pin: tuple[str, ...] = ()
+    """Fingerprints of acceptable server certificates, `sha256:` and 64 hexadecimal digits."""
+    tls_verify: str = "auto"
+    """auto: report a certificate that does not verify, once, and go on; strict: refuse it; off: do not look."""
+    sni: str = ""
+    """Server name to send in TLS; "" for the target's host."""
+    host: str = ""
+    """Host header of HTTP requests; "" for the target's host."""
+    alpn: str = "h3"
+    """Application protocol that QUIC announces."""
+    decoy: str = ""
+    """What strangers see: a directory, the URL of a web server, or "" for a plain 404."""
+    state: Path | None = None
+    """Directory for what is made on first use and kept (the self-signed certificate)."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What the shell lends to the transports of one tunnel."""
+
+    loop: asyncio.AbstractEventLoop
+    arrivals: Arrivals
+    sessions: Sessions
+    drops: Drops
+    options: Options
+    report: Callable[[str, str, str], None]
+    """A line for the log: level (`info`, `warning`, ...), event (`tls.certificate`), text."""
+    shared: dict[Hashable, Any] = field(default_factory=dict)
+    """Sockets that several transports share, by a key they agree on."""
+
+
+class Transport(Protocol):
+    """A kind of carrier, by the scheme of its URLs. Third parties add theirs by the entry point `caetun.transports`."""
+
+    name: str
+    """The scheme: `udp`."""
+    default_port: int
+
+    def listen(self, where: Target, context: Context) -> Endpoint:
+        """Wait for far ends, and hand over what comes by links of their own. Binds before it returns and has started.
+
+        Raises NetworkError or ConfigurationError in one line.
+        """
+
+    def dial_now(self, target: Target, context: Context) -> list[Link] | None:
+        """Links to a target that take no waiting to make; None if it takes some (see `dial`)."""
+
+    async def dial(self, target: Target, context: Context) -> list[Link]:
+        """Links to a target, one for each of its addresses that may answer, at least one.
+
+        Takes as long as it takes; cancelling leaves nothing behind. Raises NetworkError (why it failed, in words).
+        """
+
+
+SEND_QUEUE: Final = 64
 """Chosen by us: bursts a link keeps while its socket is full. The device is not read meanwhile, so that this holds only
 what one wake-up produced, and control messages."""

@@ -103,6 +103,9 @@ class MemoryLink:
         for message in messages:
             self._put([message])
 
+    def close(self) -> None:
+        """Nothing: there is no connection."""
+
     def _put(self, datagrams: list[bytes]) -> None:
         """Send datagrams that belong together: all of them, or none if the network is full."""
         endpoint = self._endpoint

@@ -134,6 +134,9 @@ class UdpLink:
         for message in messages:
             self._endpoint.send_burst([message], len(message), self.address)
 
+    def close(self) -> None:
+        """Nothing: there is no connection."""
+
 
 class UdpEndpoint:
     """A UDP socket: starts links, and gives what arrives to the shell."""

@@ -27,6 +27,8 @@ class Recorder:
         self.unended = False
         """Whether something has come in since a burst last ended."""
         self.refused: list[tuple[Link, int]] = []
+        self.gone: list[tuple[Link, str]] = []
+        """Links that were closed, and why."""
         self.news = asyncio.Event()
 
     def records(self, link: Link, records: list[Record]) -> None:
@@ -53,6 +55,10 @@ class Recorder:
 
     def too_big(self, link: Link, datagram: int) -> None:
         self.refused.append((link, datagram))
+        self.news.set()
+
+    def closed(self, link: Link, why: str) -> None:
+        self.gone.append((link, why))
         self.news.set()
 
     async def until(self, condition: Callable[[], object]) -> None:
