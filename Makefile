@@ -8,7 +8,8 @@ PACKAGING := pyproject.toml constraints.txt
 
 # program:package, for the tests that run in network namespaces
 PROGRAMS := ip:iproute2 tc:iproute2 iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool \
-            nc:netcat-openbsd ps:procps tcpdump:tcpdump setpriv:util-linux
+            nc:netcat-openbsd ps:procps tcpdump:tcpdump setpriv:util-linux \
+            nginx:nginx-light curl:curl openssl:openssl tinyproxy:tinyproxy-bin microsocks:microsocks
 
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -35,7 +36,7 @@ soak: $(VENV)/.test-installed $(VENV)/.system-packages
 	$(BIN)/python -m pytest conformance -m soak -s
 
 bench: $(VENV)/.test-installed $(VENV)/.system-packages
-	if [ -x benchmarks/run.sh ]; then PATH="$(CURDIR)/$(BIN):$$PATH" benchmarks/run.sh; else $(BIN)/python benchmarks/run.py; fi
+	PATH="$(CURDIR)/$(BIN):$$PATH" benchmarks/run.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -50,7 +51,7 @@ $(VENV)/.demo-installed: $(VENV)/.made $(PACKAGING)
 	touch $@
 
 $(VENV)/.test-installed: $(VENV)/.made $(PACKAGING)
-	$(PIP) --editable '.[fast,quic,websocket,lz4,test]'
+	$(PIP) --editable '.[fast,test]'
 	touch $@ $(VENV)/.demo-installed
 
 $(VENV)/.system-packages: $(VENV)/.made .ci/system-packages Makefile

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures CaeTun beside other tunnels and the prototypes, in network namespaces, with and without veth offloads.
-# Needs root. PEERS names the benchmark program, PROTOTYPES the folder of the prototypes.
+# Needs root. PEERS names the benchmark program, PROTOTYPES the folder of the prototypes; neither is in this repository:
+# without the former, only the demo is measured. The exit status is that of what failed last.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 PEERS=${PEERS:-$here/../../shared/bench/peers.py}
@@ -28,6 +29,7 @@ tunnel() { # mode side
 prototype_a='exec $PYTHON $PROTOTYPES/udp_superframes.py $OUTER_A $OUTER_B $INNER_A $INNER_MTU'
 prototype_b='exec $PYTHON $PROTOTYPES/udp_superframes.py $OUTER_B $OUTER_A $INNER_B $INNER_MTU'
 
+status=0
 for offload in "" --no-offload; do
     echo
     echo "## veth ${offload:-with offloads}"
@@ -35,5 +37,6 @@ for offload in "" --no-offload; do
         --json "${TMPDIR:-/tmp}/caetun-bench$offload.json" \
         --custom proto-udp --cmd-a "$prototype_a" --cmd-b "$prototype_b" \
         --custom caetun-tap --cmd-a "$(tunnel tap a)" --cmd-b "$(tunnel tap b)" \
-        --custom caetun-tun --cmd-a "$(tunnel tun a)" --cmd-b "$(tunnel tun b)" 2>/dev/null || true
+        --custom caetun-tun --cmd-a "$(tunnel tun a)" --cmd-b "$(tunnel tun b)" || status=$?
 done
+exit "$status"

@@ -50,12 +50,12 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that settings name: either `secret`, or `private` and `peer` and perhaps `psk`."""
+    """The keys that settings name: either `secret`, or `private` and `peers` and perhaps `psk`."""
 
     secret: Secret | None
     private: Secret | None
-    peer: bytes | None
-    """Public key of the far end, 32 bytes."""
+    peers: tuple[bytes, ...]
+    """Public keys of the far ends, 32 bytes each."""
     psk: Secret | None
     warnings: tuple[str, ...]
     """One line for each file that others can read."""
@@ -74,8 +74,7 @@ def load_keys(settings: Settings) -> Keys:
         return secret
 
     secret, private, psk = read(settings.secret_file), read(settings.key), read(settings.peer_psk_file)
-    peer = settings.peer[0] if settings.peer else None
-    return Keys(secret, private, peer, psk, tuple(warnings))
+    return Keys(secret, private, tuple(peer.key for peer in settings.peer), psk, tuple(warnings))
 
 
 def read_key(path: Path) -> tuple[Secret, str | None]:

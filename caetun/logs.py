@@ -1,8 +1,8 @@
 """Structured logging: every message is an event with a name, a sentence and fields.
 
-    12:34:56.789 INFO  link: up via 10.0.0.1:4500 rtt=0.012                                     --log-format text
-    {"ts": "2026-01-31T12:34:56.789Z", "level": "info", "component": "link", "event": "link-up", "message": ...,
-     "rtt": 0.012}                                                                              --log-format json
+    12:34:56.789 INFO  tunnel: tun0 (tun, MTU 1500) listening on udp [::]:4500 device=tun0      --log-format text
+    {"ts": "2026-01-31T12:34:56.789Z", "level": "info", "component": "tunnel", "event": "start", "message": ...,
+     "device": "tun0"}                                                                          --log-format json
 
 The component is the logger's name below `caetun`. Under systemd each line begins with its priority, `<6>`
 (sd-daemon(3)), and text leaves time and level to the journal.
@@ -16,9 +16,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TextIO
+from typing import Final, TextIO, TypeAlias
 
 # fixed by the specification
 _PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
@@ -135,6 +135,10 @@ class JsonLines(logging.Formatter):
         return (_priority(record) if self._journal else "") + json.dumps(entry)
 
 
+Timer: TypeAlias = Callable[[float, Callable[[], None]], object]
+"""Calls the function after so many seconds: `asyncio.loop.call_later`."""
+
+
 @dataclass(slots=True)
 class _Entry:
     since: float
@@ -193,9 +197,13 @@ class RateLimit:
 class RepeatedEvents:
     """Logs events that a peer can cause at will, at most one line of each an interval."""
 
-    def __init__(self, log: logging.Logger, limit: RateLimit | None = None) -> None:
+    def __init__(self, log: logging.Logger, limit: RateLimit | None = None, call_later: Timer | None = None) -> None:
+        """`call_later`: what a loop has, so that summaries come in time; without, `flush` is for the caller to call."""
         self._log = log
         self._limit = RateLimit() if limit is None else limit
+        self._call_later = call_later
+        self._flush_at: float | None = None
+        """When `call_later` will call, if it was asked to."""
         self._last: dict[Hashable, tuple[int, str]] = {}
 
     def event(self, now: float, level: int, event_id: str, message: str, /, **fields: object) -> None:
@@ -205,6 +213,20 @@ class RepeatedEvents:
         if times:
             more = {"times": times} if times > 1 else {}
             event(self._log, level, event_id, message, **fields, **more)
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        """Have `flush` called when it is due."""
+        due = self.next_deadline()
+        if self._call_later is not None and self._flush_at is None and due is not None:
+            self._flush_at = due
+            self._call_later(max(0.0, due - now), self._timer)
+
+    def _timer(self) -> None:
+        now, self._flush_at = self._flush_at, None
+        assert now is not None
+        self.flush(now)
+        self._arm(now)
 
     def flush(self, now: float) -> None:
         """Log the summaries that are due."""

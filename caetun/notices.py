@@ -12,6 +12,7 @@ from caetun.types import Mode
 if TYPE_CHECKING:
     from caetun.session import pathmtu
     from caetun.session.handshake import Established
+    from caetun.wire.hello import Hello
 
 
 class Event(NamedTuple):
@@ -41,10 +42,45 @@ def moved(peer: str, before: str, link: str) -> Event:
     return Event("info", "peer.moved", f"moved from {before} to {link}", {"peer": peer, "link": link})
 
 
-def silent(peer: str, link: str) -> Event:
-    """Several initiations got no answer."""
-    text = f"no answer from {link} yet: does the far end run, is its port open, are the keys right?"
+def silent(peer: str, link: str, refusal: str = "") -> Event:
+    """Several initiations got no answer. `refusal`: what the network said about it last, if it said anything."""
+    said = f" ({refusal})" if refusal else ""
+    text = (
+        f"no answer from {link} yet{said}: does the far end run, is its port open, are the keys right, "
+        "do --cipher and --post-quantum of both sides go together?"
+    )
     return Event("warning", "peer.silent", text, {"peer": peer, "link": link})
+
+
+def doubted(peer: str, link: str) -> Event:
+    """The link in use has not answered for a while."""
+    return Event(
+        "debug", "link.silent", f"{link} does not answer: looking for another way", {"peer": peer, "link": link}
+    )
+
+
+def cut_off(peer: str, link: str) -> Event:
+    """The link in use has ended; the session has not."""
+    return Event("info", "link.lost", f"{link} has ended: looking for another way", {"peer": peer, "link": link})
+
+
+class Differences:
+    """Settings of the far end that do not go with ours: told once, as long as they stay what they are."""
+
+    def __init__(self, ours: Hello) -> None:
+        self._ours = ours
+        self._mode: Mode | None = None
+        self._mtu = ours.mtu
+
+    def fresh(self, peer: str, link: str, theirs: Hello) -> list[Event]:
+        """What has not been told yet."""
+        ours = self._ours
+        if theirs.mode is not ours.mode:
+            told, self._mode = self._mode is theirs.mode, theirs.mode
+            return [] if told else [modes_differ(peer, link, theirs.mode, ours.mode)]
+        self._mode = None
+        told, self._mtu = theirs.mtu in (self._mtu, ours.mtu), theirs.mtu
+        return [] if told else [mtus_differ(peer, link, theirs.mtu, ours.mtu)]
 
 
 def modes_differ(peer: str, link: str, theirs: Mode, ours: Mode) -> Event:
@@ -64,6 +100,8 @@ def mtus_differ(peer: str, link: str, theirs: int, ours: int) -> Event:
 
 def resized(peer: str, link: str, event: pathmtu.Event) -> Event:
     """Path MTU discovery has found something."""
-    level = "warning" if event.state == "error" else "info"
-    text = f"{link} carries datagrams of {event.size} bytes ({event.why})"
-    return Event(level, "path.mtu", text, {"peer": peer, "size": event.size})
+    fields = {"peer": peer, "size": event.size}
+    if event.state in ("error", "disabled"):
+        text = f"{link} does not carry datagrams of {event.size} bytes ({event.why}), the least a tunnel needs: "
+        return Event("warning", "path.mtu", text + "find what makes the path so narrow, or use --transport tcp", fields)
+    return Event("info", "path.mtu", f"{link} carries datagrams of {event.size} bytes ({event.why})", fields)

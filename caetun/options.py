@@ -13,8 +13,10 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from caetun.endpoint import TRANSPORTS, parse_endpoint, parse_remote, parse_transport
+from caetun.endpoint import parse_endpoint, parse_remote, parse_transports
 from caetun.errors import ConfigurationError
+from caetun.ports import PeerRef, PortWords, parse_words
+from caetun.transports.registry import BUILT_IN
 from caetun.types import Mode
 
 # fixed by the specification
@@ -41,6 +43,18 @@ class DeviceRef(NamedTuple):
     def __str__(self) -> str:
         """As given to `--dev`."""
         return f"fd:{self.fd}" if self.fd is not None else self.name or ""
+
+
+class BridgeRef(NamedTuple):
+    """A Linux bridge that the device becomes a member of."""
+
+    name: str
+    create: bool = False
+    """Whether to make it, and remove it in the end."""
+
+    def __str__(self) -> str:
+        """As given to `--bridge`."""
+        return f"{self.name}:create" if self.create else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,9 @@ class Option:
             return str(self.default).lower()
         if isinstance(self.default, float):
             return f"{self.default:g}"
-        return "" if self.default in (None, ()) else str(self.default)
+        if self.default in (None, (), ""):
+            return ""
+        return ",".join(map(str, self.default)) if type(self.default) is tuple else str(self.default)
 
     def read(self, raw: object) -> object:
         """The value for what a flag or TOML gave; a tuple if repeatable. Raises ValueError (why, what to do)."""
@@ -207,14 +223,57 @@ def _parse_path(text: str) -> Path:
     return Path(text)
 
 
-def _parse_public_key(text: str) -> bytes:
+def _parse_peer(text: str) -> PeerRef:
     # Imported here: it loads the cryptography library, which half of the commands do without.
     from caetun.session.identity import decode_key
 
+    key, *words = text.split(",")
     try:
-        return decode_key(text)
+        return PeerRef(decode_key(key.strip()), parse_words(words))
     except ConfigurationError as error:
         raise ValueError(str(error)) from None
+
+
+def _parse_port(text: str) -> PortWords:
+    return parse_words(text.split(","))
+
+
+def _parse_bridge(text: str) -> BridgeRef:
+    name, separator, word = text.partition(":")
+    if not _DEVICE_NAME.fullmatch(name) or (separator and word != "create"):
+        raise ValueError(f"{text!r} is not a bridge: give the name of one, or NAME:create to have it made")
+    return BridgeRef(name, bool(separator))
+
+
+def _parse_proxy(text: str) -> str:
+    # Imported here: most tunnels need no proxy.
+    from caetun.transports.proxy import parse_proxy
+
+    parse_proxy(text)
+    return text
+
+
+def _parse_fingerprint(text: str) -> str:
+    plain = text.lower().replace(":", "").removeprefix("sha256")
+    if not text.lower().startswith("sha256:") or not re.fullmatch("[0-9a-f]{64}", plain):
+        raise ValueError(f"{text!r} is not a fingerprint: write sha256: and 64 hexadecimal digits")
+    return f"sha256:{plain}"
+
+
+def _parse_decoy(text: str) -> str:
+    if text.startswith("https://"):
+        raise ValueError(f"{text!r} is not supported: name a web server on this host or network as http://HOST:PORT")
+    if text.startswith("http://"):
+        return text
+    if not text or "\0" in text:
+        raise ValueError("names no directory: give one, or http://HOST:PORT")
+    return text
+
+
+def _parse_text(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,253}", text):
+        raise ValueError(f"{text!r} is not a name: use 1 to 253 printable characters without spaces")
+    return text
 
 
 def _parse_nothing(text: str) -> object:
@@ -231,8 +290,14 @@ SWITCH: Final = Kind("", _parse_nothing, "true, false")
 MODE: Final = Kind("MODE", _parse_mode, ", ".join(Mode))
 DEVICE: Final = Kind("NAME", _parse_device, "NAME or fd:N")
 INTERFACE: Final = Kind("CIDR", _parse_interface, "ADDRESS/PREFIX")
-LISTEN: Final = Kind("ENDPOINT", parse_endpoint, "[HOST]:PORT")
-REMOTE: Final = Kind("ENDPOINT", parse_remote, "HOST:PORT")
-TRANSPORT: Final = Kind("NAME", parse_transport, ", ".join(TRANSPORTS))
+LISTEN: Final = Kind("ENDPOINT", parse_endpoint, "[HOST]:PORT or URL")
+REMOTE: Final = Kind("ENDPOINT", parse_remote, "HOST:PORT or URL")
+TRANSPORTS: Final = Kind("LIST", parse_transports, f"auto, or some of {', '.join(BUILT_IN)}, with commas")
+PROXY: Final = Kind("URL", _parse_proxy, "http://[USER:PASSWORD@]HOST:PORT or socks5://...")
+FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexadecimal digits")
+DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
+TEXT: Final = Kind("NAME", _parse_text)
 FILE: Final = Kind("FILE", _parse_path)
-PUBLIC_KEY: Final = Kind("PUBKEY", _parse_public_key)
+PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer)
+PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md")
+BRIDGE: Final = Kind("NAME", _parse_bridge, "NAME or NAME:create")

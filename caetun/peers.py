@@ -1,4 +1,4 @@
-"""One far end over time: finding it, keeping keys fresh, noticing that it is gone, following it when it moves.
+"""One far end over time: finding it, keeping keys fresh, noticing that it is gone, moving with it and on our own.
 
 Pure: `now` is monotonic seconds, `wall` seconds since 1970. What is to be done comes back in an `Output`; when to be
 asked again is `next_deadline`. The state, as a table:
@@ -7,84 +7,49 @@ asked again is `next_deadline`. The state, as a table:
 |---------|------|-----------------------------------------------------------------------------------------|
 | absent  | no   | an initiation answered (connecting side) or the far end's own handshake                 |
 | present | yes  | nothing heard for `dead_after`, or a close: back to absent; a fresh handshake: stays     |
+
+A session outlives its links: present without one, frames wait for a moment, and whatever link comes up is tried.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from caetun import notices
+from caetun.caller import Caller
+from caetun.journey import Journey
 from caetun.notices import Event
+from caetun.output import LinkView, Output
 from caetun.session.attempts import Attempts
+from caetun.session.backlog import Backlog
 from caetun.session.liveness import RESPONDER_PATIENCE, Liveness, Timing
-from caetun.session.pathmtu import PathMtu
 from caetun.session.session import Session
 from caetun.session.staging import Staging
-from caetun.types import DropReason, Drops, Iovec, Mode
+from caetun.session.unheard import Unheard
+from caetun.types import DropReason, Drops
+from caetun.ways import WORST, Ways
 from caetun.wire import control
 from caetun.wire.container import Batch
-from caetun.wire.record import HEADER_SIZE, TAG_SIZE, Record
+from caetun.wire.record import Record
 
 if TYPE_CHECKING:
     from caetun.session.handshake import Established, Handshakes, PeerId
     from caetun.session.keypair import KeyPair
+    from caetun.session.pathmtu import PathMtu
 
 __all__ = ["Event", "LinkView", "Output", "Peer", "Timing"]
 
 # chosen by us
 BUSY_TICK: Final = 1.0
 """Seconds between looks at a path that carries traffic: are the keys worn?"""
+WATCHFUL_TICK: Final = 0.25
+"""The same where we could move to another link: is there an answer?"""
 SUSPECT_TICK: Final = 0.1
 """Seconds at least between two looks at a path that has gone silent."""
 MISMATCH_PAUSE: Final = 30.0
 """Seconds before trying a far end again whose settings do not go with ours."""
-PATIENT_ATTEMPTS: Final = 8
-"""Attempts (some 13 s of them) before a person hears that nobody answers."""
-RESOLVE_ATTEMPTS: Final = 4
-"""Attempts before the far end's name is looked up again."""
-
-
-class LinkView(Protocol):
-    """What a peer needs of `transports.base.Link`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def unit(self) -> int: ...
-    @property
-    def max_record(self) -> int: ...
-    @property
-    def datagram(self) -> int: ...
-    @property
-    def datagram_ceiling(self) -> int | None: ...
-    def resize(self, datagram: int) -> None: ...
-
-
-@dataclass(slots=True)
-class Output:
-    """What the core wants done, in this order within each list."""
-
-    records: list[tuple[Any, list[Record]]] = field(default_factory=list)
-    """(link, records) to send."""
-    probes: list[tuple[Any, Record]] = field(default_factory=list)
-    """(link, record) to send in one datagram."""
-    messages: list[tuple[Any, list[bytes]]] = field(default_factory=list)
-    """(link, handshake messages) to send."""
-    frames: list[Iovec] = field(default_factory=list)
-    """For the device."""
-    events: list[Event] = field(default_factory=list)
-    """For the log."""
-    resolve: list[Peer] = field(default_factory=list)
-    """Peers whose names should be looked up again: no address known so far has answered."""
-
-    def clear(self) -> None:
-        """Forget everything."""
-        for part in (self.records, self.probes, self.messages, self.frames, self.events, self.resolve):
-            part.clear()
 
 
 class Peer:
@@ -109,142 +74,189 @@ class Peer:
         self._drops: Drops = handshakes.drops
         self._life = Liveness(timing)
         self._staging = Staging(self._drops)
-        self._attempts = Attempts(handshakes.ciphers, entropy)
+        self._backlog = Backlog(handshakes.hello.mode, entropy(16), self._drops)
         self.mode = handshakes.hello.mode
-        self.link: LinkView | None = None
-        """Where records go: the link the newest authenticated record came by."""
-        self.path: PathMtu | None = None
-        """Path MTU discovery on that link; None on a stream."""
-        self.candidates: list[LinkView] = []
-        """Links to try when connecting; empty on a side that only listens."""
-        self.connects = False
-        self._rekey_jitter = self._ticked_at = 0.0
-        self._probe_ident = 0
-        self._probes_elsewhere = 0
-        """Probes up to this one went by another link: their acknowledgements say nothing about this one."""
-        self._told_mode: Mode | None = None
-        self._told_mtu = handshakes.hello.mtu
+        self._doubtful = Unheard(self.mode)
+        self._ways = Ways(entropy)
+        self._caller = Caller(self, handshakes, Attempts(handshakes.ciphers, entropy), self._life, self._ways)
+        self._journey = Journey(self, name, session, self._life, self._ways)
+        self._differences = notices.Differences(handshakes.hello)
+        self._ticked_at = 0.0
 
     @property
     def present(self) -> bool:
         """Whether there are keys to send with."""
         return self.session.current is not None
 
+    @property
+    def link(self) -> LinkView | None:
+        """Where records go; None if nobody is there, or no link leads there."""
+        return self._journey.link
+
+    @property
+    def offered(self) -> LinkView | None:
+        """The offered link that is in use, if only at another address now; None if the far end brought the link up."""
+        current = self._ways.current
+        return None if current is None else current.origin
+
+    @property
+    def rank(self) -> int:
+        """Of the link in use; one that the far end brought up is better or worse than all offered ones."""
+        return self._ways.current.rank if self._ways.current is not None else WORST
+
+    @property
+    def path(self) -> PathMtu | None:
+        """Path MTU discovery on that link; None on a stream."""
+        return self._journey.path
+
+    @property
+    def connects(self) -> bool:
+        """Whether it is for us to find the far end."""
+        return self._journey.connects
+
     # connecting
 
-    def connect(self, candidates: list[LinkView], now: float) -> None:
-        """Try these links, in turn, until one answers; and again whenever the far end is lost."""
-        self.connects, self.candidates = True, candidates
-        if not self.present and candidates:
-            self._attempts.begin(now)
+    def offer(self, link: LinkView, rank: int, now: float, out: Output) -> None:
+        """A link that leads to the far end has come up; lower `rank` is preferred. Offer it again to try it again.
 
-    def _attempt(self, now: float, wall: float, out: Output) -> None:
-        """One initiation, on the next link."""
-        links = [self.link] if self.present and self.link is not None else []
-        links += [link for link in self.candidates if link not in links]
-        if not links:
-            self._attempts.end()
+        Without a session an initiation goes out by it at the next `tick`, which is due at once; the schedule of further
+        ones stays, unless the link is new and may lose what it is given. In a session it is put to the test if it is
+        better than the one in use. It stays offered until it is withdrawn. Several addresses of a name are several
+        links of equal rank.
+        """
+        self._journey.connects = True
+        ways = self._ways
+        new = ways.offer(link, rank, now)
+        out.unused += ways.crowded()
+        way = ways.get(link)
+        if way is None or way is ways.current:
             return
-        link, cipher = self._attempts.take(links, now)
-        out.messages.append((link, self._handshakes.initiate(self.ident, now, wall, cipher)))
-        made = self._attempts.made
         if self.present:
+            self._journey.offered(way, new, now, out)
+        elif now >= self._caller.paused_until:
+            way.fresh = now
+            if self._caller.at is None or (new and link.datagram_ceiling is not None):
+                self._caller.begin(now, at_once=not new)
+
+    def withdraw(self, link: LinkView, now: float, out: Output) -> None:
+        """A link is gone. If it was ours, the session lives on by the first other one that answers."""
+        ways = self._ways
+        if not ways.withdraw(link, now):
             return
-        if made >= RESOLVE_ATTEMPTS and made % len(links) == 0:
-            out.resolve.append(self)
-        if made == PATIENT_ATTEMPTS:
-            out.events.append(notices.silent(self.name, link.name))
+        if link is self.link:
+            self._journey.leave()
+            out.events.append(notices.cut_off(self.name, link.name))
+            ways.try_others(now)
+            self._journey.test(now, out)
+        elif self.present or ways.offered:
+            return
+        if self.connects:
+            out.seek.append(self)
+
+    def network_changed(self, now: float, out: Output) -> None:
+        """This host's addresses or routes are others now: see at once whether the link in use still works."""
+        if self.connects and not self.present and now >= self._caller.paused_until:
+            self._caller.begin(now)
+        elif self.connects and self.link is not None:
+            self._ways.doubt(now, deaf=True)
+            self._journey.send(b"", now, out)
+            self._journey.test(now, out)
 
     # handshake
 
     def established(self, established: Established, link: LinkView, now: float, out: Output) -> list[KeyPair]:
         """A handshake has ended well; returns key pairs that are of no more use."""
-        mode, mtu, ours = established.hello.mode, established.hello.mtu, self._handshakes.hello.mtu
-        if mode is not self.mode:
-            self._mismatch(mode, link, now, out)
+        out.events += self._differences.fresh(self.name, link.name, established.hello)
+        if established.hello.mode is not self.mode:
+            self._mismatch(now)
             return []
-        self._told_mode = None
-        if mtu not in (self._told_mtu, ours):
-            out.events.append(notices.mtus_differ(self.name, link.name, mtu, ours))
-        self._told_mtu = mtu
         announce = not self.present
         stale = self.session.install(established, now)
         if established.initiator:
             self._up(link, now, out, announce)
         return stale
 
-    def _mismatch(self, theirs: Mode, link: LinkView, now: float, out: Output) -> None:
+    def _mismatch(self, now: float) -> None:
         """The far end carries what we cannot: no session, and rare attempts until somebody has mended it."""
+        self._ways.answered()
         if self.connects:
-            self._attempts.pause(now + MISMATCH_PAUSE)
+            self._caller.pause(now + MISMATCH_PAUSE)
         else:
-            self._attempts.end()
-        if self._told_mode is not theirs:
-            self._told_mode = theirs
-            out.events.append(notices.modes_differ(self.name, link.name, theirs, self.mode))
+            self._caller.end()
 
     def _up(self, link: LinkView, now: float, out: Output, announce: bool) -> None:
         """There is a new current key pair: use it at once, as the far end may be waiting for a first record."""
         pair = self.session.current
         assert pair is not None
-        self._attempts.end()
+        self._caller.end()
         self._life.heard(now)
         self._life.reported()
-        self._rekey_jitter = self._entropy(1)[0] / 256 * 0.04
-        if announce:
-            self._move(link, now)
-            out.events.append(notices.up(self.name, link.name, pair.established))
-        elif link is not self.link:
-            self._roam(link, now, out)
+        self._life.rekey_at = self._rekey_at(pair)
+        self._ways.answered()
         before = len(out.records)
-        for batch in self._staging.take(now):
-            self.send_batch(batch, now, out)
+        if announce:
+            out.events.append(notices.up(self.name, link.name, pair.established))
+            self._journey.found(link, now, out)
+        elif link is not self.link:
+            self._journey.use(link, now, out)
+        else:
+            self._journey.relieve(now, out)
+            self._doubtful.clear()
+        self._unstage(now, out)
         if len(out.records) == before:
-            self._send_elements(b"", now, out)
+            self._journey.send(b"", now, out)
 
-    def _move(self, link: LinkView, now: float) -> None:
-        """Send by another link from now on."""
-        self.link = link
-        ceiling = link.datagram_ceiling
-        self.path = None if ceiling is None else PathMtu(ceiling=ceiling, now=now)
-        self._probes_elsewhere = self._probe_ident
-        if self.path is not None:
-            link.resize(self.path.size)
+    def _unstage(self, now: float, out: Output) -> None:
+        """Send what has waited for keys or a link, or may have been lost with the last one, if it need not wait on."""
+        if self.link is None or not self._journey.can_seal(now):
+            return
+        for batch in chain(self._doubtful.take(now), self._staging.take(now)):
+            self.send_batch(batch, now, out)
 
     # outbound
 
     def send_batch(self, batch: Batch, now: float, out: Output) -> None:
         """Frames from the device. Hot."""
-        link = self.link
+        journey = self._journey
+        link = journey.link
         pair = self.session.current
         if pair is None or link is None or now >= pair.born + self._lifetime:
             self._stage(batch, now)
             return
+        if link.full or self._backlog.size:
+            self._backlog.put(batch, now)
+            return
+        if self._life.sent(now):
+            self._doubtful.keep(batch, now)  # before it is sealed where it lies
+        out.records.append((link, self.session.seal_batch(batch, link.unit, link.max_record)))
+        if journey.path is not None:
+            journey.path.sent()
+
+    def send_waiting(self, now: float, out: Output) -> bool:
+        """Send some of what has waited while the link was full; returns whether there was any.
+
+        To be called again, once that has been sent, until there is none: a link says that it is full only then.
+        """
+        backlog, link = self._backlog, self.link
+        if backlog.empty or link is None or link.full or not self._journey.can_seal(now):
+            return False
+        batch = backlog.take(now, backlog.limit)
+        if batch is None:
+            return False
         out.records.append((link, self.session.seal_batch(batch, link.unit, link.max_record)))
         self._life.sent(now)
-        if self.path is not None:
-            self.path.sent()
+        return True
 
     def _stage(self, batch: Batch, now: float) -> None:
-        """No keys yet: keep the newest frames for a moment, if it is for us to change that."""
-        if self.connects or self.link is not None:
+        """No keys or no link: keep the newest frames for a moment, if that may change."""
+        if self.connects or self.present:
             self._staging.keep(batch, now)
         else:
             self._drops.count(DropReason.NO_SESSION, len(batch))
 
-    def _send_elements(self, elements: bytes, now: float, out: Output) -> None:
-        if self._can_seal(now):
-            out.records.append((self.link, [self.session.seal_elements(elements)]))
-            self._life.sent_at = now
-
-    def _can_seal(self, now: float) -> bool:
-        """Whether there is a key pair, and not too old a one: `tick` may be late."""
-        pair = self.session.current
-        return pair is not None and now < pair.born + self._lifetime
-
     def close(self, now: float, out: Output) -> None:
         """Tell the far end that we go."""
-        self._send_elements(control.encode(control.Close(control.SHUTTING_DOWN)), now, out)
+        self._journey.send(control.encode(control.Close(control.SHUTTING_DOWN)), now, out)
 
     # inbound
 
@@ -253,6 +265,7 @@ class Peer:
         controls: list[control.Control] = []
         session = self.session
         newest = record.counter > pair.window.highest
+        before = len(out.frames)
         if now - pair.born > self._lifetime:
             self._drops.count(DropReason.RECORD_EXPIRED_KEY)
             return []
@@ -260,56 +273,63 @@ class Peer:
             return []
         self._life.heard(now)
         stale: list[KeyPair] = []
+        elsewhere = link is not self._journey.link
+        # What only tests a link does not say that the far end wants to be reached there (RFC 9000, section 9.1).
+        tests = elsewhere and len(out.frames) == before and bool(controls) and _tests_links(controls)
         if pair is not session.current:
             if pair in session.unconfirmed and session.prefers(pair, now):
                 announce = not self.present
                 stale = session.confirm(pair, now)
                 self._handshakes.abandon(self.ident)
-                self._up(link, now, out, announce)
-        elif link is not self.link and newest:
-            self._roam(link, now, out)
-        for message in controls:
-            stale += self._control(pair, message, now, out)
+                self._up((tests and self.link) or link, now, out, announce)
+        elif elsewhere:
+            if newest and not tests and self._journey.follow(link, now, out):
+                self._unstage(now, out)
+        elif self._ways.doubted_at is not None and not self._ways.deaf:
+            self._journey.relieve(now, out)
+        if controls:
+            stale += self._controls(pair, controls, link, now, out)
         return stale
 
-    def _roam(self, link: LinkView, now: float, out: Output) -> None:
-        """The far end's address has changed: a record newer than all others authenticates from there."""
-        before = self.link.name if self.link is not None else "nowhere"
-        self._move(link, now)
-        out.events.append(notices.moved(self.name, before, link.name))
-
-    def _control(self, pair: KeyPair, message: control.Control, now: float, out: Output) -> list[KeyPair]:
-        match message:
-            case control.Report():
-                self._life.reported()
-                self.session.reported(pair, message, now)
-            case control.Probe(ident, size):
-                self._send_elements(control.encode(control.ProbeAcknowledgement(ident, size)), now, out)
-            case control.ProbeAcknowledgement(ident, size):
-                if self.path is not None and ident > self._probes_elsewhere:
-                    self.path.acknowledged(size, now)
-                    self._probe(now, out)
-            case control.Close() if pair is self.session.current:
-                # Under a former pair it is late: whoever sent it has been started again since.
-                return self._lost("closed by the far end", now, out)
+    def _controls(
+        self, pair: KeyPair, controls: list[control.Control], link: LinkView, now: float, out: Output
+    ) -> list[KeyPair]:
+        probed = False
+        for message in controls:
+            match message:
+                case control.Report():
+                    self._life.reported()
+                    self.session.reported(pair, message, now)
+                    if link is self.link:
+                        self._journey.relieve(now, out)
+                case control.Probe(ident, size):
+                    if probed:
+                        self._drops.count(DropReason.CONTROL_SURPLUS)
+                        continue
+                    probed = True
+                    acknowledgement = control.encode(control.ProbeAcknowledgement(ident, size))
+                    self._journey.send(acknowledgement, now, out, link)
+                case control.ProbeAcknowledgement() as answer:
+                    if self._journey.acknowledged(answer, link, now, out):
+                        self._caller.end()
+                        self._unstage(now, out)
+                case control.Close() if pair is self.session.current:
+                    # Under a former pair it is late: whoever sent it has been started again since.
+                    return self._lost("closed by the far end", now, out)
         return []
 
     def burst_end(self, now: float, out: Output) -> None:
         """Nothing more is waiting from the network."""
         elements = self.session.burst_end(now, out.frames)
         if elements:
-            self._send_elements(elements, now, out)
+            self._life.reports(now)
+            self._journey.send(elements, now, out)
 
     def too_big(self, datagram: int, now: float, out: Output) -> None:
         """The local kernel refused a datagram of this size."""
         if self.path is not None:
-            self.path.too_big(0, now)
-            self._probe(now, out)
-
-    def withdraw(self, link: LinkView, now: float, out: Output) -> None:
-        """A link is gone: it was ours or is none of our business."""
-        if link is self.link:
-            self.link = self.path = None
+            self.path.too_big(0, now, datagram)
+            self._journey.probe_path(now, out)
 
     # time
 
@@ -317,34 +337,45 @@ class Peer:
         """Do what is due; returns key pairs that are of no more use."""
         self._ticked_at = now
         self._staging.expire(now)
+        if self._life.unanswered_since is None:
+            self._doubtful.clear()
         stale = self.session.expire(now, self._lifetime)
         if self.session.current is not None:
             stale += self._tick_present(self.session.current, now, out)
-        if self._attempts.at is not None and now >= self._attempts.at:
-            self._attempt(now, wall, out)
+        self._caller.tick(self._journey.tick(now, out), now, wall, out)
         return stale
 
     def _tick_present(self, pair: KeyPair, now: float, out: Output) -> list[KeyPair]:
-        life = self._life
+        life, ways = self._life, self._ways
         if now >= life.dead_at:
             return self._lost(f"nothing heard for {now - life.heard_at:.0f} s", now, out)
         if now >= pair.born + self._lifetime:
             return self._lost("its keys are too old, and it has not agreed on new ones", now, out)
-        unanswered_at = life.unanswered_at
-        unanswered = self.connects and unanswered_at is not None and now >= unanswered_at
-        if self._attempts.at is None and (unanswered or pair.worn or now >= self._rekey_at(pair)):
-            self._attempts.begin(now)
+        if self._caller.at is None and self._caller.askable(now):
+            unanswered_at = life.unanswered_at
+            unanswered = self.connects and unanswered_at is not None and now >= unanswered_at
+            nowhere = self.link is None and not ways.trying
+            if unanswered or nowhere or pair.worn or now >= life.rekey_at:
+                self._caller.begin(now)
+        if self.link is None:
+            return []
         if now >= life.keepalive_at or (self._unheard(pair) and now >= life.greet_at(pair.born)):
-            self._send_elements(b"", now, out)
+            self._journey.send(b"", now, out)
+        doubt_at = life.doubt_at
+        if self.connects and doubt_at is not None and now >= doubt_at:
+            ways.doubt(now, deaf=False)
         if self.session.path_suspect(now, life.overdue_since):
             life.reported()
             if self.path is not None:
                 self.path.suspect(now)
-        self._probe(now, out)
+            if self.connects:
+                ways.doubt(now, deaf=True)
+        self._journey.probe_path(now, out)
         return []
 
     def _rekey_at(self, pair: KeyPair) -> float:
-        patience = 1.0 if pair.initiator else RESPONDER_PATIENCE + self._rekey_jitter
+        """When to ask for new keys; responders not all at once, if their initiators do not."""
+        patience = 1.0 if pair.initiator else RESPONDER_PATIENCE + self._entropy(1)[0] / 256 * 0.04
         return pair.born + self._timing.interval * patience
 
     @staticmethod
@@ -352,53 +383,48 @@ class Peer:
         """Whether the far end may not know yet that it can use this pair."""
         return pair.initiator and not pair.window.opened
 
-    def _probe(self, now: float, out: Output) -> None:
-        """Send a path MTU probe if one is due, and let the link use what was found."""
-        path, link = self.path, self.link
-        if path is None or link is None or not self._can_seal(now):
-            return
-        size = path.poll(now)
-        if link.datagram != path.size:
-            link.resize(path.size)
-        event = path.take_event()
-        if event is not None:
-            out.events.append(notices.resized(self.name, link.name, event))
-        if size is None:
-            return
-        self._probe_ident = (self._probe_ident + 1) & 0xFFFFFFFF
-        element = control.encode(control.Probe(self._probe_ident, size))
-        padding = bytes(size - HEADER_SIZE - TAG_SIZE - len(element))
-        out.probes.append((link, self.session.seal_elements(element + padding)))
-
     def _lost(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is gone: forget its keys, and look for it again if we are the one who connects."""
         out.events.append(notices.down(self.name, why))
-        self.path = self.link = None
+        self._journey.leave()
+        out.unused += self._ways.lost(now)
+        self._backlog.abandon(DropReason.NO_SESSION)
         if self.connects:
-            self._attempts.begin(now, at_once=False)
+            self._caller.begin(now, at_once=False)
+            out.seek.append(self)
         else:
-            self._attempts.end()
+            self._caller.end()
         return self.session.forget()
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
-        due = [self._attempts.at, self.session.next_deadline(self._lifetime), self._staging.next_deadline()]
+        due = [self._caller.at, self.session.next_deadline(self._lifetime), self._staging.next_deadline()]
+        due.append(self._journey.next_deadline())
         if self.session.current is not None:
             due += self._deadlines_present(self.session.current)
         return min((at for at in due if at is not None), default=None)
 
     def _deadlines_present(self, pair: KeyPair) -> list[float | None]:
         life = self._life
-        due: list[float | None] = [life.dead_at, life.keepalive_at, pair.born + self._lifetime]
+        due: list[float | None] = [life.dead_at, pair.born + self._lifetime]
+        if self._caller.at is None and self._caller.askable(self._ticked_at):
+            due += [life.rekey_at, life.unanswered_at if self.connects else None]
+        if self.link is None:
+            return due
+        due.append(life.keepalive_at)
         if self._unheard(pair):
             due.append(life.greet_at(pair.born))
         suspect_at = self.session.suspect_at(life.overdue_since)
         if suspect_at is not None:
             due.append(max(suspect_at, self._ticked_at + SUSPECT_TICK))
-        if self._attempts.at is None:
-            due += [self._rekey_at(pair), life.unanswered_at if self.connects else None]
         if self.path is not None:
             due.append(self.path.next_deadline())
+        if self.connects and self._ways.doubted_at is None:
+            due.append(life.doubt_at)
         if life.sent_at > self._ticked_at:
-            due.append(self._ticked_at + BUSY_TICK)
+            due.append(self._ticked_at + (WATCHFUL_TICK if self.connects else BUSY_TICK))
         return due
+
+
+def _tests_links(controls: list[control.Control]) -> bool:
+    return all(isinstance(message, control.PROBING) for message in controls)

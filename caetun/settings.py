@@ -10,23 +10,31 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import (
+    BRIDGE,
+    DECOY,
     DEVICE,
     FILE,
+    FINGERPRINT,
     INTERFACE,
     LISTEN,
     MODE,
-    PUBLIC_KEY,
+    PEER,
+    PORT,
+    PROXY,
     REMOTE,
     SWITCH,
-    TRANSPORT,
+    TEXT,
+    TRANSPORTS,
+    BridgeRef,
     DeviceRef,
     Interface,
     Option,
@@ -34,6 +42,7 @@ from caetun.options import (
     duration,
     integer,
 )
+from caetun.ports import PeerRef, PortWords
 from caetun.types import Mode
 
 # fixed by the specification
@@ -46,10 +55,13 @@ _MTU: Final = integer(576, 65500, "BYTES", "bytes")
 _FILE_LIMIT: Final = 1 << 20
 """Bytes of a configuration file: more is surely the wrong file."""
 _ANY_DEVICE: Final = DeviceRef()
+_PLAIN_PORT: Final = PortWords()
 
 GROUPS: Final = {
     "net": "where to",
+    "outer": "carriers",
     "device": "device",
+    "switch": "switch (--mode tap with several peers)",
     "keys": "keys",
     "session": "session",
     "general": "configuration and messages",
@@ -69,14 +81,41 @@ class Origin(enum.StrEnum):
 class Settings:
     """What a tunnel is asked to do. Holds names of key files, never keys."""
 
-    listen: Annotated[Endpoint | None, Option(LISTEN, "net", "wait for the far end here")] = None
+    listen: Annotated[
+        tuple[Endpoint, ...], Option(LISTEN, "net", "wait for far ends here, by every transport named", repeatable=True)
+    ] = ()
     connect: Annotated[
         tuple[Endpoint, ...],
-        Option(REMOTE, "net", "call the far end there; several are tried in turn", repeatable=True),
+        Option(REMOTE, "net", "call the far end there; of several, the first that answers is taken", repeatable=True),
     ] = ()
-    transport: Annotated[str, Option(TRANSPORT, "net", "how to travel, unless an endpoint says so (`udp://...`)")] = (
-        "udp"
+    transport: Annotated[
+        tuple[str, ...],
+        Option(TRANSPORTS, "net", "how to travel, best first, where no URL says so; auto: whatever gets through"),
+    ] = ("udp",)
+
+    proxy: Annotated[
+        str, Option(PROXY, "outer", "reach stream transports by this proxy (else HTTPS_PROXY, ALL_PROXY)")
+    ] = ""
+    tls_cert: Annotated[Path | None, Option(FILE, "outer", "certificate to show; without: self-signed, and kept")] = (
+        None
     )
+    tls_key: Annotated[Path | None, Option(FILE, "outer", "its private key")] = None
+    tls_ca: Annotated[Path | None, Option(FILE, "outer", "certificates to trust instead of the system's")] = None
+    tls_pin: Annotated[
+        tuple[str, ...], Option(FINGERPRINT, "outer", "accept only a server with this certificate", repeatable=True)
+    ] = ()
+    tls_verify: Annotated[
+        str,
+        Option(
+            choice("auto", "strict", "off"),
+            "outer",
+            "outer certificates that do not verify; auto: report once and go on, as the tunnel has its own keys",
+        ),
+    ] = "auto"
+    sni: Annotated[str, Option(TEXT, "outer", "server name to send in TLS and QUIC")] = ""
+    host: Annotated[str, Option(TEXT, "outer", "Host header of WebSocket requests")] = ""
+    alpn: Annotated[str, Option(TEXT, "outer", "application protocol that QUIC announces")] = "h3"
+    decoy: Annotated[str, Option(DECOY, "outer", "web site for strangers; without: an empty one")] = ""
 
     mode: Annotated[Mode | None, Option(MODE, "device", "carry IP packets (tun) or Ethernet frames (tap)")] = Mode.TUN
     """None: whatever kind the device is."""
@@ -92,10 +131,26 @@ class Settings:
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
 
+    bridge: Annotated[BridgeRef | None, Option(BRIDGE, "switch", "make the device a member of this Linux bridge")] = (
+        None
+    )
+    port: Annotated[PortWords, Option(PORT, "switch", "settings of the port to the device")] = _PLAIN_PORT
+    snooping: Annotated[bool, Option(SWITCH, "switch", "send multicast to those only who asked for it")] = True
+    querier: Annotated[bool, Option(SWITCH, "switch", "ask who wants multicast, while no multicast router does")] = True
+    unregistered: Annotated[
+        str,
+        Option(choice("routers", "flood", "drop"), "switch", "where multicast goes that nobody has asked for"),
+    ] = "routers"
+    ageing: Annotated[
+        float, Option(duration(10, 1_000_000), "switch", "forget an address that was not seen for so long")
+    ] = 300.0
+    """Seconds."""
+
     secret_file: Annotated[Path | None, Option(FILE, "keys", "file with the secret that both ends share")] = None
     key: Annotated[Path | None, Option(FILE, "keys", "file with the private key of this end; wants a peer too")] = None
     peer: Annotated[
-        tuple[bytes, ...], Option(PUBLIC_KEY, "keys", "public key of the far end, for now exactly one", repeatable=True)
+        tuple[PeerRef, ...],
+        Option(PEER, "keys", "public key of a far end; with --mode tap there may be several", repeatable=True),
     ] = ()
     peer_psk_file: Annotated[
         Path | None, Option(FILE, "keys", "file with a pre-shared key on top of the key pairs")
@@ -219,11 +274,13 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def check(settings: Settings) -> None:
     """Whether the values go together. Raises ConfigurationError."""
-    if settings.listen is None and not settings.connect:
+    if not settings.listen and not settings.connect:
         raise ConfigurationError(
             "where to: neither --listen nor --connect given: wait with --listen :PORT or call with --connect HOST:PORT"
         )
     _check_keys(settings)
+    _check_outer(settings)
+    _check_switch(settings)
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
             f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
@@ -247,11 +304,42 @@ def _check_keys(settings: Settings) -> None:
                 raise ConfigurationError(
                     f"{OPTIONS[name].flag}: cannot be used with --secret-file: choose a shared secret or key pairs"
                 )
-    elif len(settings.peer) != 1:
+    elif not settings.peer:
+        raise ConfigurationError("--peer: no public key given: give the far end's (there: caetun pubkey < KEYFILE)")
+    keys = [peer.key for peer in settings.peer]
+    if len(set(keys)) < len(keys):
+        raise ConfigurationError("--peer: one public key is given twice: leave one away")
+
+
+def _check_switch(settings: Settings) -> None:
+    """Several peers are joined by a switch, which takes Ethernet."""
+    if len(settings.peer) > 1 and settings.mode is Mode.TUN:
         raise ConfigurationError(
-            f"--peer: {len(settings.peer)} public keys given, this version joins exactly two ends: "
-            "give the far end's (there: caetun pubkey < KEYFILE)"
+            f"--peer: {len(settings.peer)} public keys given with --mode tun, which joins exactly two ends in this "
+            "version: use --mode tap, whose switch joins any number"
         )
+    if len(settings.peer) > 1 and settings.connect:
+        raise ConfigurationError(
+            "--connect: given with several peers: a hub waits for them (--listen), each of them calls the hub"
+        )
+    if settings.mode is Mode.TUN:
+        for name in ("bridge", "port"):
+            if getattr(settings, name) != OPTIONS[name].default:
+                raise ConfigurationError(f"--{name}: there is no switch with --mode tun: use --mode tap")
+    if len(settings.peer) > 1 and settings.peer_psk_file is not None:
+        raise ConfigurationError("--peer-psk-file: given with several peers, who must not share one: leave it away")
+    names = [peer.port.name for peer in settings.peer if peer.port.name]
+    if len(set(names)) < len(names):
+        raise ConfigurationError("--peer: two peers have one name: give each its own")
+
+
+def _check_outer(settings: Settings) -> None:
+    """What is said about TLS goes together, and is of use."""
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        given, missing = ("--tls-cert", "--tls-key") if settings.tls_cert else ("--tls-key", "--tls-cert")
+        raise ConfigurationError(f"{given}: given without {missing}: a certificate is shown with its key, give both")
+    if settings.tls_verify == "off" and (settings.tls_pin or settings.tls_ca):
+        raise ConfigurationError("--tls-verify: off, but --tls-pin or --tls-ca says what to accept: leave one away")
 
 
 def _merge(given: dict[str, Any]) -> Settings:
@@ -262,13 +350,17 @@ def _merge(given: dict[str, Any]) -> Settings:
     origins.update(dict.fromkeys(file, Origin.FILE))
     origins.update(dict.fromkeys(given, Origin.FLAG))
     settings = Settings(**{**file, **given}, origins=origins)
-    listen = settings.listen and _with_scheme(settings.listen, settings.transport)
-    connect = tuple(_with_scheme(endpoint, settings.transport) for endpoint in settings.connect)
-    return dataclasses.replace(settings, listen=listen, connect=connect)
+    listen = _with_schemes(settings.listen, settings.transport)
+    return dataclasses.replace(settings, listen=listen, connect=_with_schemes(settings.connect, settings.transport))
 
 
-def _with_scheme(endpoint: Endpoint, transport: str) -> Endpoint:
-    return endpoint if endpoint.scheme else endpoint._replace(scheme=transport)
+def _with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:
+    """Endpoints that name no transport stand for one by each, the best transport of all of them first."""
+    given: list[Endpoint] = []
+    for named, group in groupby(endpoints, key=lambda endpoint: bool(endpoint.scheme)):
+        several = list(group)
+        given += several if named else [each._replace(scheme=name) for name in transports for each in several]
+    return tuple(given)
 
 
 def _parse_file(path: Path) -> dict[str, Any]:

@@ -4,7 +4,10 @@
 
 The flooder sends far more than makes the tunnel feel under load (20 handshakes a second), but not all it could: client,
 server, flooder and both ends of the TCP stream share this machine's cores, and what the flooder itself takes of them is
-not the tunnel's fault. What other programs take comes and goes: quiet and flooded rounds alternate, and medians count.
+not the tunnel's fault. So in quiet rounds it sends just as much, to a port where nobody reads.
+
+What other programs take comes and goes: quiet and flooded rounds alternate, medians count, and on a busy machine none
+is judged. How many rounds there are is fixed beforehand, and they are judged once.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from caetun.types import DropReason
 from caetun.wire.handshake import Header, cut
 from caetun.wire.record import INITIATION
 from tests.tunnel.ends import INNER4, OUTER4, PORT, key_arguments, start, tunnel_arguments, two_hosts
+from tests.tunnel.idle import Others
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ip")
 
@@ -42,8 +46,8 @@ _RATE: Final = 2_000
 _SOURCES: Final = [IPv4Address("10.50.0.0") + 256 * (number // 200) + number % 200 + 1 for number in range(1_000)]
 _TICK: Final = 0.005
 """Seconds between two bursts of the flooder."""
-_ROUNDS: Final = (3, 12)
-"""Of each kind: so many at least, and on a busy machine as many at most until it is clear."""
+_ROUNDS: Final = 6
+"""Of each kind."""
 _SECONDS: Final = 0.4
 """Of TCP in one stretch."""
 _STRETCHES: Final = 3
@@ -52,6 +56,8 @@ _LEAD: Final = 1.0
 """Seconds a flood lasts before we measure: the tunnel's limits are per second, a short flood would find them unused."""
 _KEEPS: Final = 0.8
 """Share of the quiet throughput."""
+_NOBODY: Final = 4501
+"""Port of the server where nobody reads."""
 _POOL: Final = 2_000
 """Different datagrams, sent over and over."""
 
@@ -61,7 +67,10 @@ class Flooder:
 
     def __init__(self, host: Host, pool: list[bytes]) -> None:
         self.sent = 0
+        """To the tunnel."""
         self.replies = 0
+        self._port = _NOBODY
+        self._turn = 0
         self._seconds = 0.0
         self._pool = pool
         self._flooding = threading.Event()
@@ -73,15 +82,17 @@ class Flooder:
         self._thread.start()
 
     @contextmanager
-    def flooding(self) -> Iterator[None]:
-        """Flood as long as this lasts."""
+    def flooding(self, port: int) -> Iterator[None]:
+        """Flood this port of the server as long as this lasts."""
+        self._port = port
         began = time.monotonic()
         self._flooding.set()
         try:
             yield
         finally:
             self._flooding.clear()
-            self._seconds += time.monotonic() - began
+            if port == PORT:
+                self._seconds += time.monotonic() - began
 
     @property
     def rate(self) -> float:
@@ -98,20 +109,22 @@ class Flooder:
     def _run(self) -> None:
         while not self._ended:
             self._flooding.wait()
-            began, already = time.monotonic(), self.sent
+            began, already = time.monotonic(), self._turn
             while self._flooding.is_set() and not self._ended:
-                due = int((time.monotonic() - began) * _RATE) - (self.sent - already)
+                due = int((time.monotonic() - began) * _RATE) - (self._turn - already)
                 self._burst(due)
                 time.sleep(_TICK)
 
     def _burst(self, count: int) -> None:
         """Send so many, each from another address than the one before; count what has come back."""
+        port = self._port
         for _ in range(count):
             # IP_PKTINFO (ip(7)): the address to send from
-            source = struct.pack("=i4s4s", 0, _SOURCES[self.sent % len(_SOURCES)].packed, bytes(4))
-            datagram = self._pool[self.sent % len(self._pool)]
-            self._socket.sendmsg([datagram], [(socket.IPPROTO_IP, _IP_PKTINFO, source)], 0, (OUTER4[0], PORT))
-            self.sent += 1
+            source = struct.pack("=i4s4s", 0, _SOURCES[self._turn % len(_SOURCES)].packed, bytes(4))
+            datagram = self._pool[self._turn % len(self._pool)]
+            self._socket.sendmsg([datagram], [(socket.IPPROTO_IP, _IP_PKTINFO, source)], 0, (OUTER4[0], port))
+            self._turn += 1
+            self.sent += port == PORT
         try:
             while True:
                 self._socket.recv(2048)
@@ -142,7 +155,18 @@ def set_up(lab: Lab) -> tuple[tuple[Host, Host], Host]:
 
 def kept(quiet: list[float], flooded: list[float]) -> float:
     """Share of the throughput that a flood leaves: median over stretches, each with one of the round before."""
-    return statistics.median(less / more for more, less in zip(quiet, flooded, strict=True))
+    return statistics.median(shares(quiet, flooded))
+
+
+def shares(quiet: list[float], flooded: list[float]) -> list[float]:
+    """Of each stretch."""
+    return [less / more for more, less in zip(quiet, flooded, strict=True)]
+
+
+def spread(quiet: list[float], flooded: list[float]) -> str:
+    """The median, and between what the middle half lies."""
+    low, middle, high = statistics.quantiles(shares(quiet, flooded), n=4)
+    return f"{middle:.0%} ({low:.0%}..{high:.0%})"
 
 
 @pytest.mark.parametrize("knows", [True, False], ids=["right mac1", "wrong mac1"])
@@ -152,26 +176,28 @@ def test_a_session_keeps_its_throughput(lab: Lab, knows: bool) -> None:
     one, other = start(hosts, arguments)
     public = base64.b64decode(arguments[1][arguments[1].index("--peer") + 1])
     flooder = Flooder(far, initiations(public if knows else os.urandom(32)))
-    quiet: list[float] = []
-    flooded: list[float] = []
+    rates: dict[int, list[float]] = {_NOBODY: [], PORT: []}
+    quiet, flooded = rates.values()
+    others = Others()
+    sink = hosts[0].socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sink.bind((OUTER4[0], _NOBODY))
     try:
-        while len(quiet) < _ROUNDS[0] * _STRETCHES or (
-            kept(quiet, flooded) < _KEEPS and len(quiet) < _ROUNDS[1] * _STRETCHES
-        ):
-            quiet += [stream(hosts[1], hosts[0], INNER4[0], _SECONDS).rate for _ in range(_STRETCHES)]
-            with flooder.flooding():
-                time.sleep(_LEAD)
-                flooded += [stream(hosts[1], hosts[0], INNER4[0], _SECONDS).rate for _ in range(_STRETCHES)]
+        for _ in range(_ROUNDS):
+            others.look()
+            for port, measured in rates.items():
+                with flooder.flooding(port):
+                    time.sleep(_LEAD)
+                    measured += [stream(hosts[1], hosts[0], INNER4[0], _SECONDS).rate for _ in range(_STRETCHES)]
     finally:
         flooder.close()
+        sink.close()
     drops = one.drops()
     print(
         f"\n{'right' if knows else 'wrong'} mac1, {flooder.rate:,.0f} initiations/s, {len(quiet)} stretches: TCP "
         f"{statistics.median(quiet) / 1e6:,.0f} -> {statistics.median(flooded) / 1e6:,.0f} Mbit/s, "
-        f"{kept(quiet, flooded):.0%} kept; {flooder.replies:,} cookie replies; {drops}"
+        f"{spread(quiet, flooded)} kept; {flooder.replies:,} cookie replies; {drops}"
     )
     assert flooder.rate > 0.5 * _RATE
-    assert kept(quiet, flooded) >= _KEEPS
     assert (flooder.replies > 0) == knows
     assert flooder.replies <= 0.8 * flooder.sent, "there is a limit"
     if not knows:
@@ -179,3 +205,6 @@ def test_a_session_keeps_its_throughput(lab: Lab, knows: bool) -> None:
     for end in (one, other):
         assert not end.events("peer.down", "peer.moved")
     assert (one.stop(), other.stop()) == (0, 0)
+    if others.disturb:
+        pytest.skip(others.disturb)
+    assert kept(quiet, flooded) >= _KEEPS

@@ -34,6 +34,8 @@ class ReadyMade(Handshakes):
 class Link:
     """Somewhere to send to: a stream, or a path for datagrams if it is given a ceiling."""
 
+    full = False
+
     def __init__(self, name: str = "link", ceiling: int | None = None) -> None:
         self.name = name
         self.source = f"{name} 1"

@@ -136,8 +136,10 @@ class Host:
         self.events: list[tuple[float, Event]] = []
         self.received: list[tuple[float, bytes]] = []
         """(time, frame) of what its device was given."""
-        self.resolved = 0
-        """How often names should have been looked up."""
+        self.sought = 0
+        """How often other ways should have been looked for."""
+        self.shell: Callable[[Output], object] = lambda out: None
+        """Does what is about links; `tests/carriers.py` has one that climbs a ladder."""
         self.next_number = 0
         self._entropy = random.Random(f"{world.seed} {name}").randbytes
 
@@ -169,8 +171,8 @@ class Host:
             session = Session(setup.mode, self.drops, setup.span)
             peer = self.peers[name] = Peer(ident, name, session, self.handshakes, setup.timing, self._entropy)
             self.node.add(peer)
-            if addresses:
-                peer.connect([self.link(address) for address in addresses], self.world.now)
+            for address in addresses:
+                peer.offer(self.link(address), 0, self.world.now, self._out)
 
     def stop(self) -> None:
         """End the tunnel in order: the far ends are told."""
@@ -283,11 +285,12 @@ class Host:
         for link, messages in out.messages:
             link.send_messages(messages)
         self.events += [(now, event) for event in out.events]
-        self.resolved += len(out.resolve)
-        out.clear()
+        self.sought += len(out.seek)
+        self._out = Output()
+        self.shell(out)
         refused, self._refused = self._refused, []
         for link, size in refused:
-            self.node.too_big(link, size, now, out)
+            self.node.too_big(link, size, now, self._out)
         if refused:
             self._flush()
 

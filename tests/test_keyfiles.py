@@ -122,7 +122,7 @@ def test_keys_of_a_shared_secret(tmp_path: Path) -> None:
     path = key_file(tmp_path, mode=0o644)
     keys = load_keys(load({"listen": ":4500", "secret_file": str(path)}))
     assert keys.secret == Secret(KEY)
-    assert (keys.private, keys.peer, keys.psk) == (None, None, None)
+    assert (keys.private, keys.peers, keys.psk) == (None, (), None)
     assert len(keys.warnings) == 1
 
 
@@ -136,5 +136,5 @@ def test_keys_of_two_ends(tmp_path: Path) -> None:
     }
     keys = load_keys(load(flags))
     assert (keys.private, keys.psk, keys.secret) == (Secret(ours), Secret(psk), None)
-    assert keys.peer == public_key(KEY)
+    assert keys.peers == (public_key(KEY),)
     assert keys.warnings == ()

@@ -6,9 +6,10 @@ import io
 import itertools
 import json
 import logging
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,60 @@ def test_repeated_events_are_summed_up() -> None:
     assert (first["message"], first["source"], "times" in first) == ("forged record 0", "192.0.2.1", False)
     assert (summary["event"], summary["message"], summary["level"]) == ("forged", "forged record 4", "warning")
     assert summary["times"] == 4
+
+
+class Clock:
+    """A loop's timer, in virtual time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        self.calls.append((self.now + seconds, function))
+
+    def run(self, until: float) -> None:
+        while due := [call for call in self.calls if call[0] <= until]:
+            first = min(due, key=lambda call: call[0])
+            self.calls.remove(first)
+            self.now = first[0]
+            first[1]()
+        self.now = until
+
+
+def test_the_last_summary_comes_although_nothing_happens_any_more() -> None:
+    stream, log = told("json")
+    clock = Clock()
+    repeated = logs.RepeatedEvents(log, logs.RateLimit(interval=60), clock.call_later)
+
+    def happen(name: str, times: int) -> None:
+        for _ in range(times):
+            repeated.event(clock.now, logging.WARNING, name, "words")
+
+    def lines() -> list[tuple[str, int]]:
+        entries = [json.loads(line) for line in stream.getvalue().splitlines()]
+        return [(entry["event"], entry.get("times", 1)) for entry in entries]
+
+    happen("moved", 3)
+    clock.run(until=20.0)
+    happen("forged", 2)
+    assert len(clock.calls) == 1, "one timer, whatever happens"
+    clock.run(until=59.0)
+    assert lines() == [("moved", 1), ("forged", 1)]
+    clock.run(until=61.0)
+    assert lines()[2:] == [("moved", 2)]
+    happen("moved", 5)
+    clock.run(until=90.0)
+    assert lines()[3:] == [("forged", 1)]
+    clock.run(until=1000.0)
+    assert lines()[4:] == [("moved", 5)]
+    assert clock.calls == [], "nothing to wait for"
+
+
+def test_what_is_held_back_is_told_at_the_end() -> None:
+    stream, log = told("json")
+    repeated = logs.RepeatedEvents(log)
+    for _ in range(3):
+        repeated.event(0.0, logging.WARNING, "forged", "words")
+    repeated.flush(math.inf)
+    assert [json.loads(line).get("times") for line in stream.getvalue().splitlines()] == [None, 2]

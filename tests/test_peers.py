@@ -6,10 +6,13 @@ import dataclasses
 
 import pytest
 
-from caetun.peers import MISMATCH_PAUSE, PATIENT_ATTEMPTS, RESOLVE_ATTEMPTS
-from caetun.session.keypair import MAX_RECORDS
+from caetun.caller import PATIENT_ATTEMPTS, RESOLVE_ATTEMPTS
+from caetun.peers import MISMATCH_PAUSE
+from caetun.session.keypair import MAX_RECORDS, KeyPair
 from caetun.session.liveness import GREETING_SECONDS, RESPONDER_PATIENCE
 from caetun.types import DropReason, Mode
+from caetun.way import MAX_PROBES
+from caetun.ways import MAX_LEFT, MAX_OFFERED
 from caetun.wire import control
 from caetun.wire.container import Batch
 from tests.bench import Bench, Link
@@ -29,7 +32,7 @@ def batch() -> Batch:
 def connected() -> Bench:
     """A bench that connects, and sent its first initiation."""
     bench = Bench()
-    bench.peer.connect([bench.link], 0.0)
+    bench.peer.offer(bench.link, 0, 0.0, bench.out)
     bench.tick(0.0)
     return bench
 
@@ -46,36 +49,45 @@ def test_initiations_go_out_until_keys_are_there() -> None:
     assert len(bench.out.messages) == 2
     bench.shake(1, 0.2, initiator=True)
     assert bench.told() == ["peer.up"]
-    assert bench.peer._attempts.at is None
+    assert bench.peer._caller.at is None
 
 
 def test_silence_is_told_and_names_are_looked_up_again() -> None:
     bench = connected()
-    resolved = []
-    for _ in range(2 * PATIENT_ATTEMPTS - 1):
+    sought: dict[int, int] = {}
+    while (made := bench.peer._caller._attempts.made) < PATIENT_ATTEMPTS:
         due = bench.node.next_deadline()
         assert due is not None
         bench.tick(due)
-        resolved.append(len(bench.out.resolve))
+        sought[made] = len(bench.out.seek)
     assert bench.told() == ["peer.silent"]
-    assert resolved[RESOLVE_ATTEMPTS - 3 : RESOLVE_ATTEMPTS] == [0, 1, 2]
-    assert bench.out.resolve[0] is bench.peer
+    assert [sought[RESOLVE_ATTEMPTS - 2], sought[RESOLVE_ATTEMPTS - 1], sought[RESOLVE_ATTEMPTS]] == [0, 1, 2]
+    assert bench.out.seek[0] is bench.peer
+    assert bench.out.unanswered == [(bench.peer, bench.link)]
 
 
-def test_without_links_there_is_nothing_to_try() -> None:
-    bench = Bench()
-    bench.peer.connect([], 0.0)
-    bench.tick(0.0)
-    assert bench.out.messages == []
-    assert bench.node.next_deadline() is None
-
-
-def test_other_links_do_not_disturb_a_session() -> None:
+def test_a_link_offered_to_a_session_that_has_none_better_does_not_disturb_it() -> None:
     bench = connected()
     bench.shake(1, 0.0, initiator=True)
-    bench.peer.connect([Link("other")], 1.0)
-    assert bench.peer._attempts.at is None
+    bench.out.clear()
+    bench.peer.offer(Link("other"), 0, 1.0, bench.out)
+    bench.tick(1.0)
+    assert bench.peer._caller.at is None
     assert bench.peer.link is bench.link
+    assert not bench.out.probes
+    assert not bench.out.messages
+
+
+def test_offering_a_link_again_leaves_the_schedule_alone() -> None:
+    bench = connected()
+    for now in (5.0, 15.0, 30.0):
+        due = bench.peer._caller.at
+        bench.out.clear()
+        bench.peer.offer(bench.link, 0, now, bench.out)
+        assert bench.peer._caller.at == due
+        bench.tick(now)
+        assert bench.out.messages[0][0] is bench.link
+        assert len(bench.out.messages) <= 2
 
 
 # the first record
@@ -157,7 +169,7 @@ def test_unanswered_data_makes_the_connecting_side_shake_hands_again(connects: b
     bench = Bench()
     far = bench.shake(1, 0.0, initiator=True)
     bench.hear(far, KEEPALIVE, 1.0)
-    bench.peer.connects = connects
+    bench.peer._journey.connects = connects
     bench.out.clear()
     bench.node.device_received(batch(), 2.0, bench.out)
     bench.tick(16.9)
@@ -316,3 +328,258 @@ def test_the_newest_record_decides_where_to_send() -> None:
     assert elsewhere.datagram == 1200
     assert bench.told()[-1] == "peer.moved"
     assert bench.peer.ident == PEER
+
+
+# a link that is full
+
+
+def test_what_comes_while_the_link_is_full_waits_and_goes_first() -> None:
+    bench = connected()
+    far = bench.shake(1, 0.0, initiator=True)
+    bench.out.clear()
+    bench.link.full = True
+    for _ in range(3):
+        bench.peer.send_batch(batch(), 1.0, bench.out)
+    assert not bench.node.send_waiting(1.0, bench.out)
+    assert bench.said(far) == []
+    bench.link.full = False
+    bench.peer.send_batch(batch(), 1.1, bench.out)
+    assert bench.said(far) == [], "it must not overtake those that wait"
+    while bench.node.send_waiting(1.1, bench.out):
+        pass
+    assert b"".join(bench.said(far)) == bytes(batch().view[: batch().end]) * 4
+    bench.peer.send_batch(batch(), 1.2, bench.out)
+    assert len(bench.said(far)) == 1
+
+
+def test_what_waits_for_a_far_end_that_is_gone_is_counted() -> None:
+    bench = connected()
+    far = bench.shake(1, 0.0, initiator=True)
+    bench.link.full = True
+    bench.peer.send_batch(batch(), 1.0, bench.out)
+    bench.hear(far, CLOSE, 1.1)
+    bench.link.full = False
+    assert not bench.node.send_waiting(1.2, bench.out)
+    assert bench.drops == {DropReason.NO_SESSION: 1}
+
+
+# several links
+
+
+def probe(ident: int, size: int = 43) -> bytes:
+    return control.encode(control.Probe(ident, size))
+
+
+def acknowledgement(ident: int, size: int = 43) -> bytes:
+    return control.encode(control.ProbeAcknowledgement(ident, size))
+
+
+def established_bench(ceiling: int | None = None) -> tuple[Bench, KeyPair]:
+    """A bench that connects and is connected, by a link of rank 1."""
+    bench = Bench(ceiling)
+    bench.peer.offer(bench.link, 1, 0.0, bench.out)
+    bench.tick(0.0)
+    far = bench.shake(1, 0.0, initiator=True)
+    bench.hear(far, KEEPALIVE, 0.0)
+    bench.tick(0.0)
+    bench.out.clear()
+    return bench, far
+
+
+def test_a_probe_is_acknowledged_where_it_came_from_and_moves_nothing() -> None:
+    bench = Bench()
+    far = bench.shake(1, 0.0, initiator=False)
+    bench.hear(far, KEEPALIVE, 0.0)
+    bench.out.clear()
+    elsewhere = Link("elsewhere")
+    for elements in (probe(7), probe(7, 1200) + bytes(1100), acknowledgement(3)):
+        bench.hear(far, elements, 1.0, elsewhere)
+    assert [link for link, _ in bench.out.records] == [elsewhere, elsewhere, bench.link]  # the last is a report
+    assert bench.peer.link is bench.link
+    bench.hear(far, KEEPALIVE, 1.1, elsewhere)
+    assert bench.peer.link is elsewhere
+
+
+def test_of_many_probes_in_one_record_one_is_acknowledged() -> None:
+    bench = Bench()
+    far = bench.shake(1, 0.0, initiator=True)
+    bench.said(far)
+    bench.hear(far, b"".join(map(probe, range(5900))), 1.0)
+    assert bench.said(far) == [acknowledgement(0)]
+    assert bench.drops == {DropReason.CONTROL_SURPLUS: 5899}
+
+
+def test_a_better_link_is_moved_to_once_it_has_answered() -> None:
+    bench, far = established_bench()
+    better = Link("better")
+    bench.peer.offer(better, 0, 1.0, bench.out)
+    assert [link for link, _ in bench.out.probes] == [better]
+    assert bench.said(far) == [probe(1)]
+    assert bench.peer.link is bench.link
+    bench.hear(far, acknowledgement(1), 1.1)  # by another link than the probe
+    assert bench.peer.link is bench.link
+    bench.hear(far, acknowledgement(1), 1.2, better)
+    assert bench.peer.link is better
+    assert bench.out.records[0][0] is better
+    assert bench.said(far)[0] == KEEPALIVE
+    assert bench.out.settled == [bench.peer]
+    assert bench.told() == ["peer.moved"]
+    assert bench.out.unused == []
+    bench.tick(3.3)
+    assert bench.out.unused == [bench.link]
+
+
+def test_a_better_datagram_link_must_carry_full_datagrams() -> None:
+    bench, far = established_bench()
+    bench.peer.offer(Link("better", ceiling=1472), 0, 1.0, bench.out)
+    ((_, record),) = bench.out.probes
+    assert 16 + len(record.body) == 1200
+    assert bench.said(far)[0].startswith(probe(1, 1200))
+
+
+def test_a_better_link_that_never_answers_is_told_and_left_alone() -> None:
+    bench, far = established_bench()
+    better = Link("better")
+    bench.peer.offer(better, 0, 1.0, bench.out)
+    for tenth in range(11, 60):
+        bench.tick(tenth / 10)
+        bench.hear(far, KEEPALIVE, tenth / 10)
+    assert len(bench.out.probes) == MAX_PROBES
+    assert bench.out.unanswered == [(bench.peer, better)]
+    assert bench.peer.link is bench.link
+    bench.out.clear()
+    bench.peer.offer(better, 0, 6.0, bench.out)
+    assert len(bench.out.probes) == 1
+
+
+def test_a_link_that_is_no_better_is_a_spare_for_a_moment() -> None:
+    bench, _ = established_bench()
+    other = Link("other")
+    bench.peer.offer(other, 1, 1.0, bench.out)
+    assert bench.out.probes == []
+    bench.tick(3.1)
+    assert bench.out.unused == [other]
+
+
+def test_silence_after_data_makes_a_link_suspect_within_two_seconds() -> None:
+    bench, far = established_bench()
+    for tenth in range(50, 70):
+        bench.node.device_received(batch(), tenth / 10, bench.out)
+        bench.tick(tenth / 10)
+        if bench.out.seek:
+            break
+    assert 6.1 < tenth / 10 <= 6.4
+    assert bench.out.seek == [bench.peer]
+    assert bench.peer.link is bench.link
+    probes = [elements for elements in bench.said(far) if elements.startswith(probe(0)[:5])]
+    ident = int.from_bytes(probes[-1][5:9], "big")
+    bench.hear(far, acknowledgement(ident), 7.0)
+    assert bench.out.settled == [bench.peer]  # it is simply fine again
+
+
+def test_a_session_outlives_its_link() -> None:
+    bench, far = established_bench()
+    pair = bench.peer.session.current
+    bench.node.link_closed(bench.link, 1.0, bench.out)
+    assert bench.peer.link is None
+    assert bench.out.seek == [bench.peer]
+    bench.node.device_received(batch(), 1.1, bench.out)
+    bench.node.close(1.1, bench.out)
+    assert bench.out.records == []
+    other = Link("other")
+    bench.peer.offer(other, 5, 1.2, bench.out)
+    bench.tick(1.2)
+    assert [link for link, _ in bench.out.messages] == [other]  # for a far end that was started again
+    bench.tick(1.4)
+    assert bench.said(far) == [probe(1)]
+    bench.hear(far, acknowledgement(1), 1.6, other)
+    assert bench.peer.link is other
+    assert bench.peer.session.current is pair
+    assert len(bench.said(far)) == 2  # the greeting, and the frame that has waited
+    assert bench.peer._caller.at is None
+
+
+def test_what_a_hub_is_told_about_a_link_that_is_gone() -> None:
+    bench = Bench()
+    far = bench.shake(1, 0.0, initiator=False)
+    bench.hear(far, KEEPALIVE, 0.0)
+    bench.out.clear()
+    bench.node.link_closed(bench.link, 1.0, bench.out)
+    assert bench.peer.present
+    assert bench.out.seek == []
+    assert bench.node.next_deadline() == 30.0
+    other = Link("other")
+    bench.hear(far, KEEPALIVE, 5.0, other)
+    assert bench.peer.link is other
+
+
+def test_alternating_sources_keep_what_was_learned_and_do_not_fill_the_log() -> None:
+    bench = Bench(ceiling=1472)
+    far = bench.shake(1, 0.0, initiator=True)
+    bench.tick(0.0)
+    bench.hear(far, acknowledgement(1, 1472), 0.1)
+    one, other = bench.link, Link("other", ceiling=1472)
+    paths = {one: bench.peer.path}
+    moves = 0
+    bench.out.clear()
+    for turn in range(2000):
+        now = 1.0 + turn / 100
+        before = bench.peer.link
+        bench.hear(far, KEEPALIVE, now, (one, other)[turn % 2])
+        bench.tick(now)
+        if bench.peer.link is not before:
+            moves += 1
+            assert bench.peer.link in (one, other)
+            assert paths.setdefault(bench.peer.link, bench.peer.path) is bench.peer.path
+    assert 10 <= moves <= 60
+    assert bench.told().count("peer.moved") <= 21
+    assert bench.out.unused == []
+    assert len(bench.peer._ways) == 2
+
+
+def test_more_sources_than_there_is_room_for() -> None:
+    bench = Bench()
+    far = bench.shake(1, 0.0, initiator=True)
+    links = [Link(f"link {number}") for number in range(1000)]
+    for number, link in enumerate(links):
+        bench.hear(far, KEEPALIVE, 1.0 + number / 1e4, link)
+    assert len(bench.peer._ways) <= 1 + MAX_LEFT
+    assert bench.peer.link is links[-1]
+    assert set(bench.out.unused) < {bench.link, *links}
+
+
+def test_more_offers_than_there_is_room_for() -> None:
+    bench = Bench()
+    links = [Link(f"link {number}") for number in range(100)]
+    for link in links:
+        bench.peer.offer(link, 0, 0.0, bench.out)
+    assert len(bench.peer._ways) == MAX_OFFERED
+    assert bench.out.unused == links[:-MAX_OFFERED]
+
+
+def test_a_refused_data_datagram_shortens_the_size_at_once() -> None:
+    bench = Bench(ceiling=1472)
+    far = bench.shake(1, 0.0, initiator=True)
+    bench.tick(0.0)
+    bench.hear(far, acknowledgement(1, 1472), 0.1)
+    assert bench.peer.path is not None
+    bench.node.too_big(bench.link, 1472, 5.0, bench.out)
+    assert bench.peer.path.size == 1200
+
+
+def test_after_a_change_of_network_the_far_end_is_told_at_once() -> None:
+    bench, far = established_bench()
+    bench.node.network_changed(1.0, bench.out)
+    assert sorted(bench.said(far)) == [KEEPALIVE, probe(1)]
+    bench.tick(2.0)
+    assert bench.out.seek == [bench.peer]
+
+
+def test_what_the_network_said_is_passed_on() -> None:
+    bench = Bench()
+    bench.link.refusal = "connection refused"  # type: ignore[attr-defined]
+    bench.peer.offer(bench.link, 0, 0.0, bench.out)
+    while not (told := [event for event in bench.out.events if event.event == "peer.silent"]):
+        bench.tick(bench.node.next_deadline() or 0.0)
+    for word in ("connection refused", "--cipher", "--post-quantum"):
+        assert word in told[0].text

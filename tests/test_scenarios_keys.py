@@ -8,6 +8,7 @@ import random
 import pytest
 
 from caetun.peers import Timing
+from caetun.session.handshake import MAX_ATTEMPTS
 from caetun.session.session import MAX_PREVIOUS, MAX_UNCONFIRMED
 from caetun.types import DropReason
 from caetun.wire.record import RECORD
@@ -125,7 +126,7 @@ def test_tables_stay_small_for_days() -> None:
             host.events.clear()
             host.received.clear()
             assert len(host.node.sessions) <= 1 + MAX_PREVIOUS + MAX_UNCONFIRMED
-            assert len(host.handshakes._attempts) <= 4
+            assert len(host.handshakes._attempts) <= MAX_ATTEMPTS
             assert len(host.handshakes._envelopes._sent) <= 2
             assert len(host.assembler) <= 64
         gc.collect()

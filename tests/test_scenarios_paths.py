@@ -170,9 +170,9 @@ def test_a_sparse_flow_on_a_sound_path_is_not_suspected() -> None:
     world, a, _ = settled()
     for rate in (1, 3, 8, 50):
         world.flow(a, rate=rate, seconds=30, size=LARGE)
-        probes = a.peer._probe_ident
+        probes = a.peer._ways.last_probe
         world.run(30.0)
-        assert a.peer._probe_ident - probes <= 6
+        assert a.peer._ways.last_probe - probes <= 6
     assert size_of(a) == ETHERNET
 
 

@@ -12,6 +12,7 @@ import pytest
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import DeviceRef
+from caetun.ports import PeerRef
 from caetun.session.handshake import Cipher, PostQuantum
 from caetun.session.identity import encode_key
 from caetun.settings import GROUPS, OPTIONS, Origin, Settings, load, reread
@@ -19,6 +20,7 @@ from caetun.types import Mode
 
 DOCS = Path(__file__).parents[1] / "docs" / "configuration.md"
 PEER = encode_key(bytes(range(32)))
+TWO = [f"{PEER},name=attic", encode_key(bytes(32))]
 LEAST = {"listen": ":4500", "secret_file": "s.key"}
 
 
@@ -36,7 +38,7 @@ def refusal(flags: dict[str, object]) -> str:
 
 def test_defaults() -> None:
     settings = load(LEAST)
-    assert settings == Settings(listen=Endpoint("udp", "", 4500), secret_file=Path("s.key"))
+    assert settings == Settings(listen=(Endpoint("udp", "", 4500),), secret_file=Path("s.key"))
     assert (settings.mode, settings.dev, settings.mtu, settings.offload) == (Mode.TUN, DeviceRef(), 1500, True)
     assert (settings.cipher, settings.post_quantum) == ("auto", "auto")
     assert (settings.keepalive, settings.rekey_after, settings.span) == (10.0, 120.0, 0)
@@ -81,7 +83,7 @@ def test_every_flag() -> None:
         mtu=9000,
         offload=False,
         key=Path("a.key"),
-        peer=(bytes(range(32)),),
+        peer=(PeerRef(bytes(range(32))),),
         peer_psk_file=Path("psk"),
         cipher="aes-gcm",
         post_quantum="require",
@@ -99,7 +101,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
         tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nmtu = 1400\nkeepalive = "20s"\naddress = "10.0.0.1/24"\n'
     )
     settings = load({"config": path, "mtu": "1300", "address": ["10.0.0.2/24", "10.0.0.3/24"]})
-    assert settings.listen == Endpoint("udp", "", 1)
+    assert settings.listen == (Endpoint("udp", "", 1),)
     assert settings.keepalive == 20.0
     assert settings.mtu == 1300
     assert [str(address) for address in settings.address] == ["10.0.0.2/24", "10.0.0.3/24"], "the list is replaced"
@@ -113,7 +115,7 @@ def test_files_named_in_the_file_are_beside_it(tmp_path: Path) -> None:
     settings = load({"config": path})
     assert settings.key == tmp_path / "a.key"
     assert settings.peer_psk_file == Path("/etc/psk")
-    assert settings.peer == (bytes(range(32)),)
+    assert settings.peer == (PeerRef(bytes(range(32))),)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_files_named_in_the_file_are_beside_it(tmp_path: Path) -> None:
         ("manage-device = false", "manage-device: no such option"),
         ("mtu = 99", "mtu: 99 is out of bounds: give 576..65500 bytes"),
         ("mtu = true", "mtu: is true or false: give 576..65500 bytes"),
-        ("transport = 'quic'", "transport: transport 'quic' is not in this version: available: udp"),
+        ("transport = 'gopher'", "transport: 'gopher' is not a transport: give auto, or some of udp, quic"),
         ("mtu = ", "is not TOML"),
         ("mtu = 1\nmtu = 2", "is not TOML"),
         ("peer = 'abc'", "peer: not a key"),
@@ -158,8 +160,22 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({**LEAST, "key": "a.key", "peer": [PEER]}, "--key: cannot be used with --secret-file"),
         ({**LEAST, "peer": [PEER]}, "--peer: cannot be used with --secret-file"),
         ({**LEAST, "peer_psk_file": "psk"}, "--peer-psk-file: cannot be used with --secret-file"),
-        ({"listen": ":1", "key": "a.key"}, "--peer: 0 public keys given"),
-        ({"listen": ":1", "key": "a.key", "peer": [PEER, encode_key(bytes(32))]}, "--peer: 2 public keys given"),
+        ({"listen": ":1", "key": "a.key"}, "--peer: no public key given"),
+        (
+            {"listen": ":1", "key": "a.key", "peer": [PEER, encode_key(bytes(32))]},
+            "--peer: 2 public keys given with --mode tun",
+        ),
+        (
+            {"listen": ":1", "key": "a.key", "mode": "tap", "peer": [PEER, f"{PEER},isolated"]},
+            "one public key is given",
+        ),
+        ({"connect": ["h:1"], "key": "a.key", "mode": "tap", "peer": TWO}, "--connect: given with several peers"),
+        ({"listen": ":1", "secret_file": "s.key", "bridge": "br0"}, "--bridge: there is no switch with --mode tun"),
+        (
+            {"listen": ":1", "key": "a.key", "mode": "tap", "peer": TWO, "peer_psk_file": "p"},
+            "--peer-psk-file: given with several peers",
+        ),
+        ({"listen": ":1", "secret_file": "s.key", "tls_cert": "c"}, "--tls-cert: given without --tls-key"),
         ({"listen": ":1", "peer": [PEER]}, "keys: none given"),
         ({**LEAST, "mtu": "1279", "address": ["fd00::1/64"]}, "--mtu: 1279 is too small for the IPv6 address"),
         ({**LEAST, "address": ["10.0.0.1/24", "10.0.0.1/24"]}, "--address: one value is given twice"),

@@ -3,17 +3,17 @@
 Outbound:  device readable -> Device.read_batch -> Node.device_received -> Link.send
 Inbound:   Arrivals.records -> Node.records_received -> Device.write_batch
 
-One reader callback a descriptor, one timer, no task and no queue. A link that is full pauses the device: the backlog
-stays in the kernel's queue, where it belongs.
+One reader callback a descriptor, one timer, no task and no queue. A link that is full for a moment pauses the device;
+if it stays full, the device is read on, and what waits for that peer is put in order by its backlog
+(`session/backlog.py`): the device's own queue is deep, drops at its tail, and keeps a ping behind everybody's bulk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from caetun.devices.base import Device
 from caetun.errors import CaeTunError, DeviceError
@@ -27,10 +27,13 @@ from caetun.wire.record import Record
 # chosen by us
 MIN_SLEEP: Final = 0.001
 """Seconds at least between two looks: a deadline that does not move must not spin."""
+HOLD_SECONDS: Final = 0.002
+"""A fast link is full for less than that, time and again; a slow one takes no more than a superframe meanwhile."""
 QUIET_SECONDS: Final = 0.001
 """Between two bursts: more than this, and an answer from the host is worth a look at once."""
-MAX_SLEEP: Final = 1.0
-"""Seconds between looks at the node's deadlines: traffic may move them without re-arming the timer for each batch."""
+MAX_SLEEP: Final = 0.25
+"""Seconds between looks at the node's deadlines: traffic may move them without re-arming the timer for each batch, and
+a link that went silent is to be doubted half a second later."""
 
 
 @dataclass(slots=True)
@@ -48,29 +51,46 @@ class Totals:
     records_in: int = 0
 
 
+class Shell(Protocol):
+    """Who carries out what is not moving batches."""
+
+    def report(self, event: Event) -> None:
+        """Something a person may want to know."""
+
+    def failed(self, error: CaeTunError) -> None:
+        """The tunnel cannot go on."""
+
+    def seek(self, peer: Peer) -> None:
+        """Look for other ways to a peer."""
+
+    def settled(self, peer: Peer) -> None:
+        """A peer uses another link now, or the one in use works again."""
+
+    def unanswered(self, peer: Peer, link: Link) -> None:
+        """Nobody answers at a link that was offered."""
+
+    def unused(self, link: Link) -> None:
+        """A link is not needed any more."""
+
+    def closed(self, link: Link, why: str) -> None:
+        """A link is gone; the core is told next."""
+
+
 class Pump:
     """Fulfils `transports.base.Arrivals`."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        node: Node,
-        device: Device,
-        on_event: Callable[[Event], None],
-        on_resolve: Callable[[Peer], None],
-        on_failure: Callable[[CaeTunError], None],
-        batch: Batch,
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, node: Node, device: Device, shell: Shell, batch: Batch) -> None:
         self._loop = loop
         self._node = node
         self._device = device
-        self._on_event = on_event
-        self._on_resolve = on_resolve
-        self._on_failure = on_failure
+        self._shell = shell
         self._batch = batch
         self._out = Output()
         self._is_reading = False
         self._stopped = False
+        self._hold: asyncio.TimerHandle | None = None
+        """While the device is not read because a link is full."""
+        self._draining = False
         self._burst_ended_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.totals = Totals()
@@ -84,8 +104,9 @@ class Pump:
         """Read the device no more, and say goodbye to the far ends."""
         self._stopped = True
         self._reading(False)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._hold):
+            if timer is not None:
+                timer.cancel()
         self._node.close(time.monotonic(), self._out)
         self._flush()
 
@@ -115,7 +136,7 @@ class Pump:
             self._device.read_batch(batch)
         except DeviceError as error:
             self._reading(False)
-            self._on_failure(error)
+            self._shell.failed(error)
             return
         if not batch.starts:
             return
@@ -159,7 +180,29 @@ class Pump:
             self._device_readable()
 
     def drained(self) -> None:
-        """A link that was full takes more: read the device again."""
+        """A link that was full takes more: first what has waited, then the device again."""
+        if self._stopped:
+            return
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        self._draining = True
+        while self._node.send_waiting(time.monotonic(), self._out):
+            self._flush()
+        self._draining = False
+        self._reading(True)
+
+    def _pending(self) -> bool:
+        """Whether the device is not read because some link was full."""
+        return not self._is_reading and not self._stopped and not self._draining
+
+    def _hold_device(self) -> None:
+        """A link is full: wait a moment before what comes is put into its backlog, which costs a copy."""
+        self._reading(False)
+        self._hold = self._loop.call_later(HOLD_SECONDS, self._held)
+
+    def _held(self) -> None:
+        self._hold = None
         if not self._stopped:
             self._reading(True)
 
@@ -173,8 +216,24 @@ class Pump:
 
     def closed(self, link: Link, why: str) -> None:
         """A link is gone."""
+        self._shell.closed(link, why)
         self._node.link_closed(link, time.monotonic(), self._out)
         self._flush()
+
+    def offer(self, peer: Peer, link: Link, rank: int) -> None:
+        """A link to a peer is up: the core may use it."""
+        peer.offer(link, rank, time.monotonic(), self._out)
+        self.wake()
+
+    def withdraw(self, peer: Peer, link: Link) -> None:
+        """A link to a peer is not to be used any more."""
+        peer.withdraw(link, time.monotonic(), self._out)
+        self.wake()
+
+    def network_changed(self) -> None:
+        """This host's addresses or routes are others now."""
+        self._node.network_changed(time.monotonic(), self._out)
+        self.wake()
 
     # both
 
@@ -192,9 +251,9 @@ class Pump:
         for link, records in out.records:
             link.send(records)
             self.totals.records_out += len(records)
-            if link.full and self._is_reading:
-                self._reading(False)
-        if out.messages or out.probes or out.events or out.resolve:
+            if link.full and self._is_reading and not self._draining:
+                self._hold_device()
+        if out.messages or out.probes or out.events or out.settled or out.seek or out.unanswered or out.unused:
             self._flush_rare(out)
             return
         out.records.clear()
@@ -205,12 +264,22 @@ class Pump:
             self.totals.records_out += 1
         for link, messages in out.messages:
             link.send_messages(messages)
-        events, resolve = list(out.events), list(out.resolve)
+        events, settled, seek = list(out.events), list(out.settled), list(out.seek)
+        unanswered, unused = list(out.unanswered), list(out.unused)
         out.clear()
+        shell = self._shell
         for event in events:
-            self._on_event(event)
-        for peer in resolve:
-            self._on_resolve(peer)
+            shell.report(event)
+        for peer in settled:
+            shell.settled(peer)
+        if settled and self._pending():
+            self.drained()  # the link that was full is not the one in use any more
+        for peer, link in unanswered:
+            shell.unanswered(peer, link)
+        for link in unused:
+            shell.unused(link)
+        for peer in seek:
+            shell.seek(peer)
         self._arm()
 
     # time
@@ -219,6 +288,9 @@ class Pump:
         self._timer = None
         self._node.tick(time.monotonic(), time.time(), self._out)
         self._flush()
+        if self._node.send_waiting(time.monotonic(), self._out):
+            self._flush()  # the link in use is another one now, and has room
+            self.drained()
         self._arm()
 
     def _arm(self) -> None:

@@ -39,6 +39,7 @@ _TUNGETIFF: Final = 0x800454D2
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
 _TUNSETVNETLE: Final = 0x400454DC
+_TUNGETDEVNETNS: Final = 0x54E3
 _IFF_TUN: Final = 0x0001
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
@@ -84,6 +85,10 @@ class TunTap:
         self._read_at = 0.0
         self.created = False
         """Whether the interface exists only because of us, and goes when the descriptor is closed."""
+        self.here: bool | None = True
+        """Whether the interface is of this network namespace; None if the kernel does not tell us."""
+        self.blocking = False
+        """Whether reads from the descriptor waited before we had it: others may go on using it."""
         self.notes: list[str] = []
         """What the kernel did not grant, for the log."""
 
@@ -129,14 +134,19 @@ class TunTap:
         if self._fd >= 0:
             if self.offloads and not self.created:
                 self.forgo_offloads()
+            if self.blocking:
+                os.set_blocking(self._fd, True)
             os.close(self._fd)
             self._fd = -1
 
-    def ask_offloads(self) -> None:
-        """Have the kernel hand over superframes; falls back step by step on an older kernel."""
+    def lay_out_headers(self) -> None:
+        """Have each frame preceded by ten bytes, integers little-endian, on whatever processor."""
         fcntl.ioctl(self._fd, _TUNSETVNETHDRSZ, struct.pack("i", VNET_SIZE))
         with contextlib.suppress(OSError):
             fcntl.ioctl(self._fd, _TUNSETVNETLE, struct.pack("i", 1))
+
+    def ask_offloads(self) -> None:
+        """Have the kernel hand over superframes; falls back step by step on an older kernel."""
         for asked, granted in _OFFLOAD_LADDER:
             try:
                 fcntl.ioctl(self._fd, _TUNSETOFFLOAD, asked)
@@ -193,37 +203,64 @@ def open_device(name: str | None, mode: Mode, drops: Drops, offload: bool = True
         granted = fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(wanted.encode(), flags))
     except OSError as error:
         os.close(fd)
-        raise _refusal(wanted, present, error) from error
+        raise _refusal(wanted, mode, present is not None, error) from error
     device = TunTap(fd, _IFREQ.unpack(granted)[0].rstrip(b"\0").decode(), mode, drops)
     device.created = present is None
     device.headers = offload
     if offload:
+        device.lay_out_headers()
         device.ask_offloads()
     else:
         device.forgo_offloads()
     return device
 
 
-def inherited_device(fd: int, drops: Drops) -> TunTap:
-    """Use a TUN/TAP descriptor that this process was given (`--dev fd:N`); raises DeviceError if it is none."""
+def inherited_device(fd: int, drops: Drops, offload: bool = True) -> TunTap:
+    """Use a TUN/TAP descriptor that this process was given (`--dev fd:N`); raises DeviceError if it is none.
+
+    Its interface may be of another network namespace (`TunTap.here`), where a name means something else than here.
+    """
     try:
         answer = fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size))
     except OSError as error:
         raise DeviceError(f"fd:{fd}: not an attached TUN/TAP descriptor ({error.strerror}): pass one in") from error
     padded, flags = _IFREQ.unpack(answer)
     name = padded.rstrip(b"\0").decode()
-    if _packet_information(name):
+    here = _is_here(fd)
+    if here is not False and _packet_information(name):
         raise DeviceError(f"fd:{fd}: opened without IFF_NO_PI: open the device with it")
-    os.set_blocking(fd, False)
     mode = Mode.TAP if flags & _IFF_TAP else Mode.TUN
     device = TunTap(fd, name, mode, drops)
+    device.here = here
+    device.blocking = os.get_blocking(fd)
+    os.set_blocking(fd, False)
     device.headers = bool(flags & _IFF_VNET_HDR)
     if device.headers:
+        device.lay_out_headers()
+    elif offload:
+        device.notes.append("descriptor was opened without IFF_VNET_HDR: every packet crosses alone, which is slow")
+    if device.headers and offload:
         device.ask_offloads()
     else:
         device.forgo_offloads()
-        device.notes.append("descriptor was opened without IFF_VNET_HDR: every packet crosses alone, which is slow")
     return device
+
+
+def _is_here(fd: int) -> bool | None:
+    """Whether a device's interface is of this thread's network namespace.
+
+    None if the kernel does not say: it does since Linux 5.2, to whoever has CAP_NET_ADMIN where the interface is.
+    """
+    try:
+        theirs = fcntl.ioctl(fd, _TUNGETDEVNETNS)
+    except OSError:
+        return None
+    try:
+        return os.path.samestat(os.fstat(theirs), os.stat("/proc/thread-self/ns/net"))
+    except OSError:  # no /proc
+        return None
+    finally:
+        os.close(theirs)
 
 
 def _packet_information(name: str) -> bool:
@@ -254,12 +291,15 @@ def _open_clone() -> int:
         raise DeviceError(f"{_CLONE}: {error.strerror}: is the tun module loaded (modprobe tun)?") from None
 
 
-def _refusal(name: str, present: Mode | None, error: OSError) -> DeviceError:
-    """In plain words, why the kernel did not give us the interface."""
-    if error.errno == errno.EPERM and present is None:
+def _refusal(name: str, mode: Mode, present: bool, error: OSError) -> DeviceError:
+    """In plain words, why the kernel did not give us the interface, which was `present` before or not."""
+    if error.errno == errno.EPERM and not present:
+        ready = name.replace("%d", "0")  # only the kernel fills in a number
+        advice = f"ip tuntap add dev {ready} mode {mode} user NAME"
+        if ready != name:
+            advice += f", and --dev {ready} here"
         return DeviceError(
-            f"{name}: no permission to create it: run as root, give CAP_NET_ADMIN, or make it beforehand: "
-            f"ip tuntap add dev {name} mode tun user NAME"
+            f"{name}: no permission to create it: run as root, give CAP_NET_ADMIN, or make it beforehand: {advice}"
         )
     if error.errno == errno.EPERM:
         return DeviceError(f"{name}: belongs to another user: ip tuntap add ... user NAME sets the owner")

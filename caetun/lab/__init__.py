@@ -2,6 +2,8 @@
 
     namespaces.py    the kernel's namespaces, held by file descriptors and one keeper process
     network.py       Lab, Host, Port, Cable: what a scenario is written with
+    routers.py       hosts between hosts: several networks at once
+    firewalls.py     what stands in the way there: filters, impatient middleboxes, NAT
     relay.py         a cable with delay, as a program of its own
     needs.py         what this machine lacks for a scenario
 

@@ -19,11 +19,26 @@ table netdev lab {
 }
 """
 
+_STATEFUL = """
+table inet lab {
+    chain probe {
+        type filter hook prerouting priority 0;
+        ct state invalid reject with tcp reset
+        ct packets > 1 ct mark set 1
+    }
+    chain leave {
+        type nat hook postrouting priority 100;
+        masquerade fully-random
+    }
+}
+"""
+
 
 def needs(*features: str) -> str:
     """Return why the first missing one of `features` is missing, or "" when all are there.
 
-    A feature is `namespaces`, `tun`, `loss` (nftables), `rate` (tbf), `offload` (ethtool), or the name of a program.
+    A feature is `root`, `namespaces`, `tun`, `loss` (nftables), `firewall` (nftables with connection tracking and NAT),
+    `rate` (tbf), `offload` (ethtool), or the name of a program.
     """
     return next((reason for feature in features if (reason := _lacks(feature))), "")
 
@@ -35,6 +50,10 @@ def _lacks(feature: str) -> str:
 
 def _program(name: str) -> str:
     return "" if shutil.which(name, path=program_path()) else f"the program `{name}` is not installed"
+
+
+def _root() -> str:
+    return "" if os.geteuid() == 0 else "needs root"
 
 
 def _namespaces() -> str:
@@ -62,6 +81,10 @@ def _loss() -> str:
     return _namespaces() or _attempt(["nft", "-f", "-"], _RANDOM_LOSS)
 
 
+def _firewall() -> str:
+    return _namespaces() or _attempt(["nft", "-f", "-"], _STATEFUL)
+
+
 def _rate() -> str:
     return _namespaces() or _attempt(
         ["tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "16k", "latency", "50ms"], ""
@@ -87,9 +110,11 @@ def _attempt(command: list[str], text: str) -> str:
 
 
 _PROBES: dict[str, Callable[[], str]] = {
+    "root": _root,
     "namespaces": _namespaces,
     "tun": _tun,
     "loss": _loss,
+    "firewall": _firewall,
     "rate": _rate,
     "offload": _offload,
 }

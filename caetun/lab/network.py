@@ -142,6 +142,11 @@ class Host:
         path = Path("/proc/sys", name.replace(".", "/"))
         self.inside(lambda: path.write_text(str(value)))
 
+    def get(self, name: str) -> str:
+        """Return a network sysctl of this host."""
+        path = Path("/proc/sys", name.replace(".", "/"))
+        return self.inside(path.read_text).strip()
+
     def counters(self, device: str) -> Counters:
         """Return what `device` has carried so far (proc_net(5), `dev`). Raises HostError if there is none."""
         # /proc/net would be that of the process's first thread

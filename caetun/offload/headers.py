@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from caetun.offload.checksum import adjusted, adjusted_sum
 from caetun.offload.validate import Superframe
 from caetun.types import Buffer
 from caetun.wire import ip
+from caetun.wire.checksum import adjusted, adjusted_sum
 
 _WORD: Final = struct.Struct(">H")
 _WORDS: Final = struct.Struct(">HH")

@@ -6,11 +6,11 @@ import struct
 from typing import Final
 
 from caetun.errors import Malformed
-from caetun.offload.checksum import checksum
 from caetun.offload.headers import part_headers
 from caetun.offload.validate import Superframe, divisible
 from caetun.types import Buffer, DropReason, Mode
 from caetun.wire import ip
+from caetun.wire.checksum import checksum
 from caetun.wire.virtio_net import GSO_NONE, NEEDS_CSUM, VnetHeader
 
 _WORD: Final = struct.Struct(">H")

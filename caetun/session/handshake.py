@@ -74,8 +74,9 @@ _CIPHERS: Final = {number: cipher for cipher, number in SUITES.items()}
 # chosen by us
 ATTEMPT_SECONDS: Final = 20.0
 """How long a response is waited for: longer than between two attempts, while its far end still has the keys."""
-MAX_ATTEMPTS: Final = 4
-"""Initiations to one peer that wait for responses: on a long path the first answer comes after several of them."""
+MAX_ATTEMPTS: Final = 12
+"""Initiations to one peer that wait for responses: on a long path the first answer comes after several of them, and
+eight links may be tried at once."""
 
 
 @dataclass(frozen=True, slots=True)

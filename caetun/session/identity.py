@@ -58,6 +58,16 @@ def _checked(key: bytes, name: str) -> bytes:
     return key
 
 
+def _check_order(ours: DhKey, peer: bytes) -> None:
+    """Refuse a public key that yields the same secret with every private key (RFC 7748, section 7)."""
+    try:
+        ours.exchange(peer)
+    except Refused:
+        raise ConfigurationError(
+            f"--peer: {encode_key(peer)} is nobody's public key (it is of low order): give what `caetun pubkey` prints"
+        ) from None
+
+
 class StaticIdentity:
     """A static key of ours, and the public keys of those we talk to: pattern IKpsk2."""
 
@@ -75,8 +85,9 @@ class StaticIdentity:
         for peer, psk in peers.items():
             _checked(peer, "public key")
             _checked(psk, "pre-shared key")
+            _check_order(self._static, peer)
         if self.target in peers:
-            raise ConfigurationError("a peer has this host's own public key: give the peer's key, not yours")
+            raise ConfigurationError("--peer: is this host's own public key: give the peer's key, not yours")
 
     def target_of(self, peer: PeerId) -> bytes:
         """What we must know to write to a peer."""

@@ -3,12 +3,14 @@
 | nothing for so long                        | then                                                            |
 |--------------------------------------------|-----------------------------------------------------------------|
 | sent, for `keepalive`                      | send an empty record                                            |
+| heard since data was sent, `QUIET_SECONDS` | who connects doubts the link in use (`ways.py`)                 |
 | heard since data was sent, `unanswered`    | the far end has lost its keys: who connects shakes hands again  |
 | heard at all, for `dead`                   | the far end is gone                                             |
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +27,16 @@ REPORT_DUE: Final = 0.5
 """Seconds after which a far end that gets a few records reports again, at the next one."""
 GREETING_SECONDS: Final = 0.3
 """Until the first record under a new key pair is repeated: the far end may not use the pair before it has come."""
+QUIET_SECONDS: Final = 0.5
+"""Since frames were sent, without hearing anything: longer than most round trips, and still unnoticed by most users."""
+QUIET_AFTER: Final = 0.3
+"""Seconds after `QUIET_BATCHES`: a report is on its way. Where the round trip is longer, a probe more does no harm."""
+QUIET_BATCHES: Final = 3
+"""Batches of frames of which the far end hears enough to report at once; fewer may well have no answer."""
+FLOW_SECONDS: Final = 0.1
+"""Between two reports of what has come in: less, and much comes in. If it stops, it has ended, or the link is dead."""
+CALM_SECONDS: Final = 10.0
+"""After a doubt that was unfounded, until fewer batches may cause another: one-way traffic may be that sparse."""
 UNANSWERED_GRACE: Final = 5.0
 """Seconds beyond the keepalive interval that data may go unanswered before we ask for a new handshake."""
 
@@ -62,21 +74,35 @@ class Liveness:
     """When what was last sent and heard. Times are monotonic seconds."""
 
     __slots__ = (
+        "_batches",
+        "_calm_until",
         "_dead_after",
+        "_enough_at",
+        "_flow_at",
         "_keepalive",
         "_unanswered_after",
         "heard_at",
+        "lifetime",
         "overdue_since",
+        "rekey_at",
+        "reported_at",
         "sent_at",
         "unanswered_since",
         "unreported_since",
     )
 
     def __init__(self, timing: Timing) -> None:
+        self.lifetime = timing.lifetime
+        """Seconds that a key pair is used."""
         self._keepalive = timing.keepalive
         self._unanswered_after = timing.unanswered_after
         self._dead_after = timing.dead_after
         self.sent_at = self.heard_at = 0.0
+        self.rekey_at = 0.0
+        """When new keys are due."""
+        self._batches = 0
+        self._enough_at = self._calm_until = 0.0
+        self.reported_at = self._flow_at = -math.inf
         self.unanswered_since: float | None = None
         """When frames were sent first since anything was heard."""
         self.unreported_since: float | None = None
@@ -84,15 +110,23 @@ class Liveness:
         self.overdue_since: float | None = None
         """When frames were sent that the far end, if it got them, reports at once: the last report is old enough."""
 
-    def sent(self, now: float) -> None:
-        """A record with frames goes out. Hot: once a batch."""
+    def sent(self, now: float) -> bool:
+        """A record with frames goes out; returns whether into a silence that is too long. Hot: once a batch."""
         self.sent_at = now
+        silent = False
         if self.unanswered_since is None:
             self.unanswered_since = now
+            self._batches = 1
+        else:
+            silent = now >= self.unanswered_since + QUIET_SECONDS
+            if self._batches < QUIET_BATCHES:
+                self._batches += 1
+                self._enough_at = now
         if self.unreported_since is None:
             self.unreported_since = now
         elif self.overdue_since is None and now >= self.unreported_since + REPORT_DUE:
             self.overdue_since = now
+        return silent
 
     def heard(self, now: float) -> None:
         """An authentic record, or a new key pair. Hot: once a record."""
@@ -102,6 +136,35 @@ class Liveness:
     def reported(self) -> None:
         """The far end tells what it got."""
         self.unreported_since = self.overdue_since = None
+
+    def reports(self, now: float) -> None:
+        """We tell the far end what we got. Twice in so short a time: it sends a lot, and what follows is expected."""
+        if now < self.reported_at + FLOW_SECONDS:
+            self._flow_at = now
+        self.reported_at = now
+
+    def relieved(self, now: float) -> None:
+        """A doubt about the link was unfounded."""
+        self.unanswered_since = None
+        self._flow_at = -math.inf
+        self._calm_until = now + CALM_SECONDS
+
+    def moved(self) -> None:
+        """What was sent by another link says nothing about this one."""
+        self.unanswered_since = None
+        self._flow_at = -math.inf
+        self.reported()
+
+    @property
+    def doubt_at(self) -> float | None:
+        """When silence makes the link doubtful; None while nothing is waited for."""
+        # Within so short a time of the last report, the flow was still there.
+        flow = self.heard_at + QUIET_SECONDS if self.heard_at < self._flow_at + FLOW_SECONDS else None
+        if self.unanswered_since is None:
+            return flow
+        at = self.unanswered_since + QUIET_SECONDS
+        at = max(at, self._calm_until if self._batches < QUIET_BATCHES else self._enough_at + QUIET_AFTER)
+        return at if flow is None else min(at, flow)
 
     @property
     def keepalive_at(self) -> float:

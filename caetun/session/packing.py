@@ -12,20 +12,20 @@ from caetun.errors import Malformed
 from caetun.offload.segment import complete, segment
 from caetun.types import Buffer, Drops, Mode
 from caetun.wire.container import OFFLOAD_CHECKSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, Batch
-from caetun.wire.virtio_net import NO_OFFLOAD
+from caetun.wire.virtio_net import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NO_OFFLOAD
 
 # chosen by us
 _WORTH_PADDING: Final = 3 / 4
 """A container filled at least so far is padded to full size: datagrams of equal size leave in one burst."""
-_OFFLOADS_OF_GSO: Final = {
-    0: OFFLOAD_CHECKSUM,
-    1: OFFLOAD_CHECKSUM | OFFLOAD_TSO4,
-    4: OFFLOAD_CHECKSUM | OFFLOAD_TSO6,
-    5: OFFLOAD_CHECKSUM | OFFLOAD_USO,
+OFFLOADS_OF_GSO: Final = {
+    GSO_NONE: OFFLOAD_CHECKSUM,
+    GSO_TCPV4: OFFLOAD_CHECKSUM | OFFLOAD_TSO4,
+    GSO_TCPV6: OFFLOAD_CHECKSUM | OFFLOAD_TSO6,
+    GSO_UDP_L4: OFFLOAD_CHECKSUM | OFFLOAD_USO,
 }
-"""What a frame of each gso_type relies on: whoever segments it also completes its checksums."""
-_GSO_TYPE_AT: Final = 1
-_GSO_ECN: Final = 0x80
+"""What a frame of each gso_type relies on if its checksum is open: whoever segments it also completes its checksums."""
+GSO_TYPE_AT: Final = 1
+"""Where a virtio_net_hdr has its gso_type."""
 
 
 class FrameCutter(Protocol):
@@ -86,8 +86,8 @@ def soften(batch: Batch, offloads: int, mode: Mode, drops: Drops) -> list[Batch]
 def _softened(frame: memoryview, header: bytes, offloads: int, mode: Mode) -> list[tuple[Buffer, bytes]]:
     if header == NO_OFFLOAD:
         return [(frame, header)]
-    gso_type = header[_GSO_TYPE_AT] & ~_GSO_ECN
-    needed = _OFFLOADS_OF_GSO.get(gso_type, ~0)
+    gso_type = header[GSO_TYPE_AT] & ~GSO_ECN
+    needed = OFFLOADS_OF_GSO.get(gso_type, ~0)
     if needed & offloads == needed:
         return [(frame, header)]
     if gso_type:

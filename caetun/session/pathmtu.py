@@ -172,21 +172,25 @@ class PathMtu:
             self._searched(now)
         return grown
 
-    def too_big(self, hint: int, now: float) -> bool:
+    def too_big(self, hint: int, now: float, refused: int = 0) -> bool:
         """The kernel refused a datagram as too long, or a validated ICMP message says so. Whether `size` changed.
 
         `hint`: bytes of UDP payload that pass, as far as known; 0, or one byte less than what was sent, says nothing
         but that it did not. A hint is believed only downwards: between the floor and the size it is about (RFC 8899,
-        section 4.6.2).
+        section 4.6.2). `refused`: bytes of the datagram it is about; 0 if unknown, then it is about the largest in use.
         """
-        about = self.size if self._in_flight is None else max(self.size, self._in_flight)
+        probed = self._in_flight
+        about = refused or max(self.size, probed or 0)
         passes = hint or about - 1
         if self.state in (State.DISABLED, State.ERROR) or not self.floor <= passes < about:
             return False
+        if about >= self._too_large:
+            return False  # known: one of a burst was refused before
         fallen = passes < self.size
         if fallen:
-            self._black_hole(now, f"{self.size} bytes are refused as too long")
-        self._in_flight = None
+            self._black_hole(now, f"{about} bytes are refused as too long")
+        if probed is not None and probed > passes:
+            self._in_flight = None
         self._ready_at = now
         if passes < about - 1:
             self._aim_at(passes)

@@ -17,20 +17,21 @@ from caetun.offload.join import Joiner
 from caetun.offload.validate import Validator
 from caetun.session.keypair import KeyPair
 from caetun.session.liveness import REPORT_DUE
-from caetun.session.packing import pack, soften
+from caetun.session.packing import GSO_TYPE_AT, OFFLOADS_OF_GSO, pack, soften
 from caetun.session.span import Span
 from caetun.session.unpacking import unpack
 from caetun.types import Buffer, DropReason, Drops, Iovec, Mode
 from caetun.wire import control
-from caetun.wire.container import Batch
-from caetun.wire.element import CONTROL, FRAGMENT, SEGMENT, SUPERFRAME
+from caetun.wire.container import OFFLOAD_CHECKSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, VNET_SIZE, Batch
+from caetun.wire.element import CONTROL, FRAGMENT, SEGMENT, SEGMENT_FIELDS, SUPERFRAME
 from caetun.wire.record import TAG_SIZE, Record
+from caetun.wire.virtio_net import GSO_ECN, NO_OFFLOAD
 
 if TYPE_CHECKING:
     from caetun.session.handshake import Established
 
 # chosen by us
-MAX_UNCONFIRMED: Final = 4
+MAX_UNCONFIRMED: Final = 12
 """Key pairs of answered handshakes, kept until the initiator uses one of them: as many as it keeps attempts open."""
 UNCONFIRMED_SECONDS: Final = 30.0
 """An initiator that waits for a response no longer (`handshake.ATTEMPT_SECONDS`) will not use its keys either."""
@@ -54,7 +55,8 @@ SILENCE_RECORDS: Final = 4
 SILENCE_SECONDS: Final = 0.5
 """So many records, and so long since a report was due: the path has changed, perhaps carries shorter datagrams only."""
 _NOTHING: Final = control.Report(-1, 0)
-_VNET: Final = 10
+_SEGMENT_GSO_TYPE_AT: Final = SEGMENT_FIELDS.size + GSO_TYPE_AT
+EVERY_OFFLOAD: Final = OFFLOAD_CHECKSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6 | OFFLOAD_USO
 _SMALLEST: Final = {Mode.TUN: 20, Mode.TAP: 14}
 """Bytes of the shortest frame there can be: an IPv4 header, an Ethernet header."""
 
@@ -62,12 +64,18 @@ _SMALLEST: Final = {Mode.TUN: 20, Mode.TAP: 14}
 class Session:
     """The keys and traffic state shared with one peer."""
 
-    def __init__(self, mode: Mode, drops: Drops, span: int = 0) -> None:
-        """`span`: datagrams a record may take, 1..44; 0 lets measured loss decide."""
+    def __init__(self, mode: Mode, drops: Drops, span: int = 0, offloads: int = EVERY_OFFLOAD) -> None:
+        """`span`: datagrams a record may take, 1..44; 0 lets measured loss decide.
+
+        `offloads`: what this side has said that it accepts in frames (bits of docs/wire.md 2.3, field 3).
+        """
         self._mode = mode
         self._validator = Validator(mode)
         self._drops = drops
         self._smallest = _SMALLEST[mode]
+        self._open_checksums = bool(offloads & OFFLOAD_CHECKSUM)
+        self._unwanted = frozenset(gso for gso, needed in OFFLOADS_OF_GSO.items() if needed & ~offloads)
+        """Each gso_type that relies on what this side did not accept; mostly none."""
         self._cutter = Cutter(mode, drops)
         self._joiner = Joiner(mode, drops)
         self._reassembly = Reassembly(drops)
@@ -220,7 +228,7 @@ class Session:
             return False
         self._opening = now, frames, controls
         try:
-            unpack(plain, self._smallest, frames, self._drops, self._other)
+            unpack(plain, self._smallest, frames, self._drops, self._other, self._open_checksums)
         except Malformed as bad:
             self._drops.count(bad.reason)
         return True
@@ -231,13 +239,17 @@ class Session:
         if kind != SEGMENT:
             self._joiner.flush(frames)
         if kind == SUPERFRAME:
-            self._offloaded(body[: len(body) - _VNET], bytes(body[len(body) - _VNET :]), frames)
+            self._offloaded(body[: len(body) - VNET_SIZE], bytes(body[len(body) - VNET_SIZE :]), frames)
         elif kind == SEGMENT:
-            self._joiner.segment(body, frames)
+            unwanted = self._unwanted
+            if unwanted and len(body) > _SEGMENT_GSO_TYPE_AT and body[_SEGMENT_GSO_TYPE_AT] & ~GSO_ECN in unwanted:
+                self._drops.count(DropReason.OFFLOAD_INVALID)
+            else:
+                self._joiner.segment(body, frames)
         elif kind == FRAGMENT:
             whole = self._reassembly.fragment(body, now)
             if whole is not None:
-                self._offloaded(memoryview(whole)[_VNET:], bytes(whole[:_VNET]), frames)
+                self._offloaded(memoryview(whole)[VNET_SIZE:], bytes(whole[:VNET_SIZE]), frames)
         elif kind == CONTROL:
             try:
                 message = control.decode(body)
@@ -251,13 +263,18 @@ class Session:
 
     def _offloaded(self, frame: memoryview, header: bytes, frames: list[Iovec]) -> None:
         """A frame that may rely on offloads: nothing of its metadata reaches the kernel unchecked."""
-        if len(frame) < self._smallest or len(header) < _VNET:
+        if len(frame) < self._smallest or len(header) < VNET_SIZE:
             self._drops.count(DropReason.FRAME_SHORT)
             return
         try:
-            frames.append((self._validator.validated(frame, header), frame))
+            safe = self._validator.validated(frame, header)
         except Malformed as bad:
             self._drops.count(bad.reason)
+            return
+        if self._unwanted and safe != NO_OFFLOAD and safe[GSO_TYPE_AT] & ~GSO_ECN in self._unwanted:
+            self._drops.count(DropReason.OFFLOAD_INVALID)
+            return
+        frames.append((safe, frame))
 
     def burst_end(self, now: float, frames: list[Iovec]) -> bytes:
         """Nothing more is waiting: give out what is half joined; returns a control element to send, or nothing."""

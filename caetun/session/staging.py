@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from caetun.types import DropReason, Drops
+from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.container import Batch
 
 # chosen by us
@@ -21,7 +21,8 @@ class Staging:
 
     __slots__ = ("_drops", "_frames")
 
-    def __init__(self, drops: Drops) -> None:
+    def __init__(self, drops: Drops | None) -> None:
+        """Without `drops` nothing is counted: the frames are copies of others, which were sent."""
         self._drops = drops
         self._frames: deque[tuple[float, bytes, bytes]] = deque()
         """(since, frame, virtio_net_hdr), oldest first."""
@@ -31,12 +32,16 @@ class Staging:
 
     def keep(self, batch: Batch, now: float) -> None:
         """Copy a batch's frames; the oldest give way to them."""
-        self._frames += [(now, bytes(frame), header) for frame, header in batch.frames()]
+        self.keep_frames(batch.frames(), now)
+
+    def keep_frames(self, frames: Iterable[tuple[Buffer, bytes]], now: float) -> None:
+        """The same for frames, each with its virtio_net_hdr."""
+        self._frames += [(now, bytes(frame), header) for frame, header in frames]
         excess = len(self._frames) - MAX_STAGED
         if excess > 0:
             for _ in range(excess):
                 self._frames.popleft()
-            self._drops.count(DropReason.NO_SESSION, excess)
+            self._count(excess)
 
     def take(self, now: float) -> Iterator[Batch]:
         """All frames that are fresh enough, in order, in as many batches as it takes."""
@@ -52,7 +57,15 @@ class Staging:
         """Drop frames that have waited too long."""
         while self._frames and now >= self._frames[0][0] + STAGED_SECONDS:
             self._frames.popleft()
-            self._drops.count(DropReason.NO_SESSION)
+            self._count(1)
+
+    def clear(self) -> None:
+        """They are not needed."""
+        self._frames.clear()
+
+    def _count(self, frames: int) -> None:
+        if self._drops is not None:
+            self._drops.count(DropReason.NO_SESSION, frames)
 
     def next_deadline(self) -> float | None:
         """When `expire` next has something to do."""

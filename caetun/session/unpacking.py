@@ -6,6 +6,7 @@ function. Order is kept: a flow's last small segment must not overtake the super
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -20,12 +21,18 @@ _TRAILER: Final = 2
 
 
 def unpack(
-    plain: bytes, smallest: int, frames: list[Iovec], drops: Drops, other: Callable[[int, memoryview], None]
+    plain: bytes,
+    smallest: int,
+    frames: list[Iovec],
+    drops: Drops,
+    other: Callable[[int, memoryview], None],
+    open_checksums: bool = True,
 ) -> None:
     """Append the frames of a container to `frames`, in order; calls `other(kind, body)` for every other element.
 
-    `smallest`: bytes of the shortest frame there can be. All views are on `plain`. Raises Malformed when an element
-    reaches beyond the end; what came before it has been taken in.
+    `smallest`: bytes of the shortest frame there can be. `open_checksums`: whether this side has said that it takes
+    frames with one; otherwise they are dropped. All views are on `plain`. Raises Malformed when an element reaches
+    beyond the end; what came before it has been taken in.
     """
     view = memoryview(plain)
     at, end, head_of, append = 0, len(plain), HEAD.unpack_from, frames.append
@@ -48,12 +55,10 @@ def unpack(
                 continue
             place = plain[stop:at]
             if place != known_place or length < known_length:
-                try:
-                    known_header = validated_checksum(length, place[0], place[1])
-                except Malformed as bad:
-                    drops.count(bad.reason)
+                header = _judged(length, place, open_checksums, drops)
+                if header is None:
                     continue
-                known_place, known_length = place, length
+                known_place, known_length, known_header = place, length, header
             append((known_header, view[start:stop]))
         elif kind == FRAME:
             if at - start < smallest:
@@ -66,3 +71,12 @@ def unpack(
             other(kind, view[start:at])
     if at < end and plain[at] != PADDING:
         raise Malformed(DropReason.CONTAINER_MALFORMED, "an element's head is cut short")
+
+
+def _judged(length: int, place: bytes, open_checksums: bool, drops: Drops) -> bytes | None:
+    """The virtio_net_hdr of a frame of `length` bytes whose checksum is open; None if it is refused (and counted)."""
+    if open_checksums:
+        with contextlib.suppress(Malformed):
+            return validated_checksum(length, place[0], place[1])
+    drops.count(DropReason.OFFLOAD_INVALID)
+    return None

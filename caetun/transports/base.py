@@ -144,7 +144,7 @@ class Target(NamedTuple):
 class Options:
     """What the user says about outer layers. Files are read when they are first needed."""
 
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     """URL of a proxy for stream transports, `http://user:password@host:port` or `socks5://...`; "" for none."""
     tls_cert: Path | None = None
     tls_key: Path | None = None

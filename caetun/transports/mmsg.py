@@ -16,15 +16,14 @@ import struct
 from typing import Final, NamedTuple
 
 from caetun.errors import NetworkError
+from caetun.transports.udp_socket import GRO_SIZE, UDP_GRO
 
 # fixed by the kernel's interface
-_UDP_GRO: Final = 104
 _NAME: Final = 28
 """Bytes of a sockaddr_in6, the larger one."""
 _FAMILY4: Final = struct.pack("@H", socket.AF_INET)
 _FAMILY6: Final = struct.pack("@H", socket.AF_INET6)
 _CMSG: Final = struct.Struct("@Nii")
-_GRO_SIZE: Final = struct.Struct("@i")
 
 # chosen by us
 MESSAGES: Final = 64
@@ -139,12 +138,12 @@ class MessageReceiver:
     def _size(self, number: int, length: int, control: int) -> int:
         """Bytes of each datagram in a burst: what GRO says, or the whole."""
         at = number * _CONTROL
-        if control < _CMSG.size + _GRO_SIZE.size:
+        if control < _CMSG.size + GRO_SIZE.size:
             return length
         _, level, kind = _CMSG.unpack_from(self._controls, at)
-        if (level, kind) != (socket.IPPROTO_UDP, _UDP_GRO):
+        if (level, kind) != (socket.IPPROTO_UDP, UDP_GRO):
             return length
-        (size,) = _GRO_SIZE.unpack_from(self._controls, at + _CMSG.size)
+        (size,) = GRO_SIZE.unpack_from(self._controls, at + _CMSG.size)
         return size or length
 
 

@@ -1,7 +1,7 @@
 """Records on datagram links: cut into pieces on the way out, put together again on the way in.
 
 A sender puts all pieces of a record into one GSO burst, and a receiver with GRO gets them back in one read: then one
-comparison of three columns of the burst and one join make the record. Everything else (reordered, interleaved, lost
+comparison of four columns of the burst and one join make the record. Everything else (reordered, interleaved, lost
 pieces) goes the slow way, piece by piece, through a small table of unfinished records.
 """
 
@@ -27,6 +27,10 @@ from caetun.wire.record import (
     decode_header,
 )
 
+# fixed by the specification
+_RESERVED_AT: Final = 3
+"""Offset of the header's byte that is always 0."""
+
 # chosen by us
 MAX_UNFINISHED: Final = 64
 """Records kept unfinished; the oldest gives way."""
@@ -37,6 +41,7 @@ _MAX_DATAGRAM: Final = 1 << 16
 """Bytes: while a record has room for one more of these, the piece that is expected needs no look at its size."""
 _ORDER: Final = bytes(range(MAX_PIECES))
 _RECORDS: Final = bytes([RECORD]) * MAX_PIECES
+_ZEROS: Final = bytes(MAX_PIECES)
 _ALONE: Final = bytes((RECORD, 0, 1, 0))
 _FIRST_BYTES: Final = [[bytes((RECORD, piece, count, 0)) for piece in range(count)] for count in range(MAX_PIECES + 1)]
 
@@ -115,7 +120,7 @@ class Assembler:
         length = len(view)
         total = -(-length // size)
         kinds, pieces = bytes(view[::size]), bytes(view[PIECE_AT::size])
-        lows = bytes(view[COUNTER_LOW_AT::size])
+        lows, reserved = bytes(view[COUNTER_LOW_AT::size]), bytes(view[_RESERVED_AT::size])
         number = 0
         while number < total:
             at = number * size
@@ -127,6 +132,7 @@ class Assembler:
                 and pieces[number:after] == _ORDER[:count]
                 and kinds[number:after] == _RECORDS[:count]
                 and lows[number:after] == lows[number : number + 1] * count
+                and reserved[number:after] == _ZEROS[:count]
                 and count <= MAX_PIECES
             ):
                 session, counter = SESSION_AND_COUNTER.unpack_from(view, at + SESSION_AT)

@@ -10,7 +10,7 @@ is the batch's own memory, nothing is copied. Inbound, `Session.open` walks an o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from caetun.types import Buffer
@@ -134,6 +134,16 @@ class Batch:
         self.view[at : at + len(frame)] = frame
         self.header[:] = header
         self.commit(len(frame))
+
+    def append_parts(self, header: Buffer, parts: Iterable[Buffer]) -> None:
+        """Add a copy of a frame that lies in several pieces."""
+        begin = at = self.end + HEAD_SIZE
+        for part in parts:
+            after = at + len(part)
+            self.view[at:after] = part
+            at = after
+        self.header[:] = header
+        self.commit(at - begin)
 
     def frames(self) -> Iterator[tuple[memoryview, bytes]]:
         """Each frame with its virtio_net_hdr; the views end with the batch's next `clear`."""

@@ -16,6 +16,8 @@ from caetun.wire.element import CONTROL, HEAD
 _REPORT: Final = struct.Struct(">BQQ")
 _PROBE: Final = struct.Struct(">BIH")
 _CLOSE: Final = struct.Struct(">BB")
+PROBE_SIZE: Final = HEAD.size + _PROBE.size
+"""Bytes of a probe's element."""
 _TYPE_REPORT: Final = 1
 _TYPE_PROBE: Final = 2
 _TYPE_PROBE_ACKNOWLEDGEMENT: Final = 3
@@ -31,7 +33,7 @@ class Report(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """Asks whether a datagram of `size` bytes gets through; the container is padded to fill it."""
+    """Asks whether a message of `size` bytes, its header included, gets through by this link; padding fills it."""
 
     ident: int
     size: int
@@ -42,6 +44,10 @@ class ProbeAcknowledgement(NamedTuple):
 
     ident: int
     size: int
+
+
+PROBING: Final = (Probe, ProbeAcknowledgement)
+"""Messages that test a link: a record that holds nothing else does not say where its sender wants to be reached."""
 
 
 class Close(NamedTuple):

@@ -59,3 +59,13 @@ class VnetHeader(NamedTuple):
     def encode(self) -> bytes:
         """The 10 bytes of it."""
         return VNET.pack(*self)
+
+
+def moved_by(header: bytes, shift: int) -> bytes:
+    """The header of the same frame after `shift` bytes were put in before its IP header, or (negative) taken out."""
+    flags, gso_type, hdr_len, gso_size, csum_start, csum_offset = VNET.unpack(header)
+    if flags & NEEDS_CSUM:
+        csum_start += shift
+    if gso_type:
+        hdr_len += shift
+    return VNET.pack(flags, gso_type, hdr_len & 0xFFFF, gso_size, csum_start & 0xFFFF, csum_offset)

@@ -23,7 +23,9 @@ from tests.devices.machine import IFF, IFF_NO_PI, IFF_VNET_HDR, TUNSETIFF, Machi
 in_lab = pytest.mark.needs("namespaces", "tun", "ip")
 both_modes = pytest.mark.parametrize("mode", list(Mode))
 
-TUNSETOFFLOAD: Final = 0x400454D0  # fixed by the kernel's interface: linux/if_tun.h
+# fixed by the kernel's interface: linux/if_tun.h
+TUNSETOFFLOAD: Final = 0x400454D0
+TUNGETDEVNETNS: Final = 0x54E3
 
 
 # -- opening --
@@ -153,10 +155,21 @@ def test_a_clone_device_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, n
 
 @in_lab
 @pytest.mark.parametrize(
-    ("present", "message"),
-    [(False, "no permission to create it: run as root, give CAP_NET_ADMIN"), (True, "belongs to another user")],
+    ("name", "present", "message"),
+    [
+        (
+            "keep0",
+            False,
+            "keep0: no permission to create it: run as root, give CAP_NET_ADMIN, or make it beforehand: "
+            "ip tuntap add dev keep0 mode tap user NAME",
+        ),
+        (None, False, "beforehand: ip tuntap add dev caetun0 mode tap user NAME, and --dev caetun0 here"),
+        ("keep0", True, "belongs to another user"),
+    ],
 )
-def test_a_device_we_may_not_have(machine: Machine, monkeypatch: Any, present: bool, message: str) -> None:
+def test_a_device_we_may_not_have(
+    machine: Machine, monkeypatch: Any, name: str | None, present: bool, message: str
+) -> None:
     if present:
         machine.host.run(["ip", "tuntap", "add", "dev", "keep0", "mode", "tap"])
     real = fcntl.ioctl
@@ -167,7 +180,7 @@ def test_a_device_we_may_not_have(machine: Machine, monkeypatch: Any, present: b
         return real(fd, request, *rest)
 
     monkeypatch.setattr(tuntap, "fcntl", SimpleNamespace(ioctl=ioctl))
-    assert message in machine.refusal(lambda: open_device("keep0", Mode.TAP, Drops()))
+    assert message in machine.refusal(lambda: open_device(name, Mode.TAP, Drops()))
 
 
 # -- a descriptor we were given --
@@ -198,6 +211,58 @@ def test_a_descriptor_with_packet_information_will_not(machine: Machine, mode: M
     fd = machine.raw("given0", IFF[mode])
     assert "opened without IFF_NO_PI" in machine.refusal(lambda: inherited_device(fd, Drops()))
     os.close(fd)
+
+
+@in_lab
+def test_a_descriptor_waits_for_others_again_when_we_have_closed_it(machine: Machine) -> None:
+    fd = machine.raw("given0", IFF[Mode.TUN] | IFF_NO_PI)
+    others = os.dup(fd)
+    device = inherited_device(fd, machine.drops)
+    assert not os.get_blocking(others), "they are one"
+    device.close()
+    assert os.get_blocking(others)
+    os.close(others)
+
+
+@pytest.mark.needs("namespaces", "tun", "ip", "offload")
+def test_a_descriptor_we_were_given_is_used_without_offloads_if_so_asked(machine: Machine) -> None:
+    fd = machine.raw("given0", IFF[Mode.TAP] | IFF_NO_PI | IFF_VNET_HDR)
+    with closing(inherited_device(fd, machine.drops, offload=False)) as device:
+        assert (device.headers, device.offloads, device.notes) == (True, 0, [])
+        assert machine.features("given0") == set()
+    bare = machine.raw("given1", IFF[Mode.TAP] | IFF_NO_PI)
+    with closing(inherited_device(bare, machine.drops, offload=False)) as device:
+        assert (device.headers, device.notes) == (False, []), "nothing is missing"
+
+
+@in_lab
+def test_a_descriptor_tells_whether_its_interface_is_of_this_namespace(
+    lab: Lab, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = machine.raw("given0", IFF[Mode.TUN] | IFF_NO_PI)
+    assert machine.inside(lambda: inherited_device(fd, Drops())).here is True
+    assert lab.host("other").inside(lambda: inherited_device(fd, Drops())).here is False
+    real = fcntl.ioctl
+
+    def ioctl(fd: Any, request: int, *rest: Any) -> Any:
+        if request == TUNGETDEVNETNS:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return real(fd, request, *rest)
+
+    monkeypatch.setattr(tuntap, "fcntl", SimpleNamespace(ioctl=ioctl))
+    assert machine.inside(lambda: inherited_device(fd, Drops())).here is None
+    os.close(fd)
+
+
+@in_lab
+def test_an_interface_of_the_same_name_elsewhere_says_nothing_about_a_descriptor(lab: Lab) -> None:
+    machine, other = Machine(lab), Machine(lab, 2)
+    ours = other.raw("same0", IFF[Mode.TUN])  # with packet information
+    fd = machine.raw("same0", IFF[Mode.TUN] | IFF_NO_PI)
+    device = other.inside(lambda: inherited_device(fd, Drops()))
+    assert (device.name, device.here) == ("same0", False)
+    device.close()
+    os.close(ours)
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/net/tun"])

@@ -18,8 +18,8 @@ from caetun.devices import tuntap
 from caetun.devices.tuntap import TunTap
 from caetun.errors import DeviceError
 from caetun.lab import Lab
-from caetun.offload.checksum import checksum
 from caetun.types import DropReason, Drops, Mode
+from caetun.wire.checksum import checksum
 from caetun.wire.container import Batch
 from caetun.wire.virtio_net import GSO_NONE, NEEDS_CSUM, NO_OFFLOAD, VnetHeader
 from tests.devices.machine import Machine, frames_of

@@ -25,6 +25,14 @@ from caetun.types import DropReason
 ALICE_PRIVATE = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
 ALICE_PUBLIC = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
 BOB_PUBLIC = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
+LOW_ORDER = [
+    bytes(32),
+    b"\x01" + bytes(31),
+    bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+    (2**255 - 20).to_bytes(32, "little"),
+]
+"""Points of order 1, 2, 4 and 8: https://cr.yp.to/ecdh.html#validate."""
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -101,6 +109,7 @@ def test_peers_may_come_and_go() -> None:
         (ALICE_PRIVATE, {b"short": NO_PSK}, "public key has 32 bytes"),
         (ALICE_PRIVATE, {BOB_PUBLIC: b""}, "pre-shared key has 32 bytes"),
         (ALICE_PRIVATE, {ALICE_PUBLIC: NO_PSK}, "own public key"),
+        *((ALICE_PRIVATE, {BOB_PUBLIC: NO_PSK, key: NO_PSK}, "--peer: .* low order") for key in LOW_ORDER),
     ],
 )
 def test_unusable_static_identity(private: bytes, peers: dict[bytes, bytes], message: str) -> None:

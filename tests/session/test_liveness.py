@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from caetun.session.liveness import GREETING_SECONDS, REPORT_DUE, Liveness, Timing
+from caetun.session.liveness import (
+    CALM_SECONDS,
+    GREETING_SECONDS,
+    QUIET_AFTER,
+    QUIET_SECONDS,
+    REPORT_DUE,
+    Liveness,
+    Timing,
+)
 
 
 def test_the_times_of_the_specification() -> None:
@@ -56,3 +64,56 @@ def test_greetings_are_repeated_ever_more_rarely() -> None:
         life.sent_at = life.greet_at(50.0)
         times.append(round((life.sent_at - 50.0) / GREETING_SECONDS))
     assert times == [1, 2, 4, 8, 16]
+
+
+def test_silence_after_data_is_a_reason_to_doubt() -> None:
+    life = Liveness(Timing())
+    assert life.doubt_at is None
+    life.sent(100.0)
+    assert life.doubt_at == 100.0 + QUIET_SECONDS
+    life.sent(100.1)
+    life.sent(100.2)
+    life.sent(100.3)
+    assert life.doubt_at == max(100.0 + QUIET_SECONDS, 100.2 + QUIET_AFTER)  # from the third on, a report is due
+    life.heard(100.5)
+    assert life.doubt_at is None
+
+
+def test_few_frames_without_an_answer_are_doubted_once_in_a_while() -> None:
+    life = Liveness(Timing())
+    life.sent(100.0)
+    life.relieved(101.0)
+    assert life.doubt_at is None
+    life.sent(102.0)
+    assert life.doubt_at == 101.0 + CALM_SECONDS
+    life.sent(102.1)
+    life.sent(102.2)
+    assert life.doubt_at == pytest.approx(102.5)
+
+
+def test_what_was_sent_by_another_link_says_nothing_about_this_one() -> None:
+    life = Liveness(Timing())
+    for now in (100.0, 101.0, 102.0):
+        life.sent(now)
+    life.moved()
+    assert (life.doubt_at, life.overdue_since, life.unanswered_at) == (None, None, None)
+
+
+def test_a_flow_that_stops_all_at_once_is_a_reason_to_doubt() -> None:
+    life = Liveness(Timing())
+    for now in (100.0, 100.5, 101.0):
+        life.heard(now)
+        life.reports(now)
+    assert life.doubt_at is None  # little comes in
+    for now in (101.02, 101.04, 101.06):
+        life.heard(now)
+        life.reports(now)
+    assert life.doubt_at == 101.06 + QUIET_SECONDS
+    life.heard(101.07)
+    assert life.doubt_at == 101.07 + QUIET_SECONDS
+    life.heard(101.5)
+    assert life.doubt_at is None
+    life.reports(101.52)
+    life.reports(101.54)
+    life.relieved(101.7)
+    assert life.doubt_at is None

@@ -424,6 +424,35 @@ def test_a_hint_about_a_probe_leaves_the_size_in_use() -> None:
     assert (path.mtu.size, path.probes, path.events) == (1400, [ETHERNET], [])
 
 
+def test_a_refused_datagram_of_data_is_not_charged_to_a_probe() -> None:
+    path = settled(1400)
+    path.run(2 * PMTU_RAISE_TIMER, lambda mtu: mtu.state is State.SEARCHING)  # a probe of 1472 is under way
+    assert path.mtu.too_big(0, path.now, 1400)
+    assert path.mtu.size == FLOOR
+    path.limit = 1390
+    path.settle()
+    assert FLOOR < path.mtu.size <= 1390
+
+
+def test_a_refused_probe_leaves_the_size_in_use() -> None:
+    path = settled(1400)
+    path.run(2 * PMTU_RAISE_TIMER, lambda mtu: mtu.state is State.SEARCHING)
+    assert not path.mtu.too_big(0, path.now, ETHERNET)
+    assert path.mtu.size == 1400
+    path.settle()
+    assert path.mtu.size == 1400
+
+
+def test_a_burst_of_refusals_counts_once() -> None:
+    path = settled(ETHERNET)
+    assert path.mtu.too_big(0, path.now, ETHERNET)
+    probed = path.mtu.poll(path.now)
+    for _ in range(43):
+        assert not path.mtu.too_big(0, path.now, ETHERNET)
+    assert path.mtu.poll(path.now) is None  # that probe is still waited for
+    assert probed is not None
+
+
 # the state machine
 
 

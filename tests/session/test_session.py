@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from caetun.session.keypair import KeyPair
 from caetun.session.session import (
+    EVERY_OFFLOAD,
     MAX_PREVIOUS,
     MAX_UNCONFIRMED,
     REPORT_RECORDS,
@@ -24,11 +25,12 @@ from caetun.session.session import (
 )
 from caetun.types import DropReason, Drops, Iovec, Mode
 from caetun.wire import control
-from caetun.wire.container import Batch
-from caetun.wire.element import CONTROL, FRAGMENT, FRAME, HEAD, SEGMENT, SUPERFRAME
+from caetun.wire.container import OFFLOAD_CHECKSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, Batch
+from caetun.wire.element import CONTROL, FRAGMENT, FRAME, FRAME_CHECKSUM, HEAD, PADDING, SEGMENT, SUPERFRAME
 from caetun.wire.hello import Hello
 from caetun.wire.record import Record
-from caetun.wire.virtio_net import NO_OFFLOAD, VnetHeader
+from caetun.wire.virtio_net import NEEDS_CSUM, NO_OFFLOAD, VnetHeader
+from tests.offload.superframes import UDP, Superframe
 from tests.session.established import HELLO, established
 from tests.simulator import frame
 
@@ -36,14 +38,16 @@ UNIT = 1440
 """Bytes of a record body in one datagram."""
 LONG = 64 * 1024
 LIFETIME = 180.0
+CHECKSUM = VnetHeader(NEEDS_CSUM, 0, 0, 0, 34, 16).encode()
 
 
 class Ends:
     """Two sessions with the keys of handshake 0; A was the initiator, and B knows that A has them."""
 
-    def __init__(self, hello: Hello = HELLO, span: int = 0) -> None:
+    def __init__(self, hello: Hello = HELLO, span: int = 0, b_offloads: int = EVERY_OFFLOAD) -> None:
+        """`hello`: what each has said to the other; `b_offloads`: what B accepts, whatever it has said."""
         self.drops = Drops()
-        self.a, self.b = (Session(Mode.TAP, self.drops, span) for _ in "ab")
+        self.a, self.b = Session(Mode.TAP, self.drops, span), Session(Mode.TAP, self.drops, span, b_offloads)
         for session, side in zip((self.a, self.b), established(0, hello=hello), strict=True):
             session.install(side, 0.0)
         self.b.confirm(self.b.unconfirmed[0], 0.0)
@@ -83,6 +87,15 @@ def batch_of(*frames: bytes) -> Batch:
 
 def element(kind: int, body: bytes) -> bytes:
     return HEAD.pack(kind << 24 | len(body)) + body
+
+
+def kinds(container: bytes) -> set[int]:
+    """Of the elements in a container."""
+    found = set()
+    while container and container[0] != PADDING:
+        found.add(container[0])
+        container = container[4 + int.from_bytes(container[1:4], "big") :]
+    return found
 
 
 # frames
@@ -152,6 +165,37 @@ def test_bad_elements_are_counted_by_name(container: bytes, reason: DropReason) 
     assert Ends().refused(container) == {reason: 1}
 
 
+TCP4, TCP6, UDP4 = Superframe(), Superframe(version=6), Superframe(protocol=UDP)
+NEEDS = [(TCP4, OFFLOAD_CHECKSUM), (TCP4, OFFLOAD_TSO4), (TCP6, OFFLOAD_TSO6), (UDP4, OFFLOAD_USO)]
+UNAGREED = [
+    # no TCP or UDP in there: where it is too long it goes in fragments
+    (FRAME_CHECKSUM, bytes(64), CHECKSUM, 44, OFFLOAD_CHECKSUM),
+    (FRAGMENT, bytes(2000), CHECKSUM, 1, OFFLOAD_CHECKSUM),
+    *((SUPERFRAME, each.frame, each.header, 44, needed) for each, needed in NEEDS),
+    *((SEGMENT, each.frame, each.header, 1, needed) for each, needed in NEEDS),
+]
+"""Kind of element, a frame that goes as such, its metadata, the span at which it does, an offload that it relies on."""
+NAMES = [f"kind {kind} needs {needed}" for kind, _, _, _, needed in UNAGREED]
+
+
+@pytest.mark.parametrize(("kind", "content", "header", "span", "needed"), UNAGREED, ids=NAMES)
+def test_offloads_that_this_side_did_not_accept_do_not_reach_the_device(
+    kind: int, content: bytes, header: bytes, span: int, needed: int
+) -> None:
+    batch = batch_of(frame(1))
+    batch.append(content, header)
+    batch.append(frame(2))
+    accepting = dataclasses.replace(HELLO, offloads=EVERY_OFFLOAD)
+    ends = Ends(accepting, span)
+    records = ends.a.seal_batch(batch, UNIT, LONG)
+    opener = Ends(accepting).pair
+    assert kind in {each for record in records for each in kinds(opener.open(record.counter, record.body))}
+    assert ends.deliver(records) == [frame(1), content, frame(2)]
+    ends = Ends(accepting, span, EVERY_OFFLOAD & ~needed)
+    assert ends.deliver(ends.a.seal_batch(batch, UNIT, LONG)) == [frame(1), frame(2)]
+    assert ends.drops.keys() == {DropReason.OFFLOAD_INVALID}
+
+
 def test_a_control_message_of_a_later_version_is_no_error() -> None:
     ends = Ends()
     assert ends.refused(element(CONTROL, b"\x63new")) == {}
@@ -200,12 +244,13 @@ def test_a_responder_uses_keys_only_once_the_initiator_does() -> None:
 
 def test_of_answered_handshakes_only_the_newest_are_kept() -> None:
     session = Session(Mode.TAP, Drops())
-    stale = [pair for number in range(10) for pair in session.install(established(number)[1], float(number))]
-    assert [pair.local_index for pair in stale] == [2000 + number for number in range(10 - MAX_UNCONFIRMED)]
+    answered = range(MAX_UNCONFIRMED + 6)
+    stale = [pair for number in answered for pair in session.install(established(number)[1], float(number))]
+    assert [pair.local_index for pair in stale] == [2000 + number for number in range(6)]
     oldest, used, *newer = session.unconfirmed
-    assert session.confirm(used, 10.0) == [oldest]
+    assert session.confirm(used, 20.0) == [oldest]
     assert session.unconfirmed == newer
-    assert session.expire(9.0 + UNCONFIRMED_SECONDS, LIFETIME) == newer
+    assert session.expire(answered[-1] + UNCONFIRMED_SECONDS, LIFETIME) == newer
     assert session.unconfirmed == []
 
 

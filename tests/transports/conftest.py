@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.transports.places import listening, refused, silent  # noqa: F401 (fixtures, shared by importing them)
 from tests.transports.udp_ends import ANY4, End, Two
 
 # Property tests here are judged by their result, not by how busy the machine is.

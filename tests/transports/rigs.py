@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
@@ -18,9 +19,13 @@ import pytest
 from caetun.errors import NetworkError
 from caetun.transports.base import SEND_QUEUE, Endpoint, Link
 from caetun.transports.memory import Conditions, MemoryEndpoint, MemoryNetwork
-from caetun.transports.udp import UdpEndpoint, open_udp
+from caetun.transports.udp_endpoint import UdpEndpoint, open_udp
+from caetun.transports.websocket import WebSocketLink
 from caetun.types import Drops
+from caetun.wire.websocket import WebSocketCodec
+from tests.transports.quic_ends import QuicEnd, meet
 from tests.transports.recorder import Recorder
+from tests.transports.stream_ends import StreamEnd, StreamSocket, connected, pipe_pair
 
 SESSIONS: Final = {7, 8}
 """What both sides have given out."""
@@ -99,19 +104,11 @@ class StuckSocket(socket.socket):
         return super().sendmsg(buffers, *rest)
 
 
-class UdpRig(Rig):
-    """Two sockets on the loopback interface."""
+class SocketRig(Rig):
+    """Two ends on the loopback interface, driven by the running loop."""
 
-    def __init__(self, family: socket.AddressFamily) -> None:
-        host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
-        near, far = Drops(), Drops()
-        opened = open_udp(host, 0, family, near)
-        self._socket = StuckSocket(fileno=opened._sock.detach())
-        self._socket.setblocking(False)
-        endpoint = UdpEndpoint(self._socket, near)
-        other = open_udp(host, 0, family, far)
-        self.near, self.far = Side(endpoint, near), Side(other, far)
-        self.link = endpoint.link(other._sock.getsockname())
+    _socket: StuckSocket | StreamSocket
+    """What the near side sends by."""
 
     async def until(self, condition: Callable[[], object]) -> None:
         both = [asyncio.ensure_future(side.arrivals.until(condition)) for side in (self.near, self.far)]
@@ -131,6 +128,59 @@ class UdpRig(Rig):
         self._socket.stuck = blocked
 
 
+class UdpRig(SocketRig):
+    """Two sockets."""
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        near, far = Drops(), Drops()
+        opened = open_udp(host, 0, family, near)
+        self._socket = StuckSocket(fileno=opened._sock.detach())
+        self._socket.setblocking(False)
+        endpoint = UdpEndpoint(self._socket, near)
+        other = open_udp(host, 0, family, far)
+        self.near, self.far = Side(endpoint, near), Side(other, far)
+        self.link = endpoint.link(other._sock.getsockname())
+
+
+class StreamRig(SocketRig):
+    """One connection with a link at each end, as if both had called: the contract is about links that are proven."""
+
+    def __init__(self, kind: str, family: socket.AddressFamily = socket.AF_INET, **how: Any) -> None:
+        """`how`: codec and link class, see `StreamEnd`."""
+        near, far = Drops(), Drops()
+        self._socket, other = connected(family)
+        names = self._socket.getsockname(), other.getsockname()
+        pipes = pipe_pair(kind, self._socket, other)
+        ends = [
+            StreamEnd(kind, pipe, local, drops, **how)
+            for pipe, local, drops in zip(pipes, names, (near, far), strict=True)
+        ]
+        self.near, self.far = Side(ends[0], near), Side(ends[1], far)
+        self.link = ends[0].link
+
+
+class QuicRig(SocketRig):
+    """A QUIC connection between two sockets, its handshake done."""
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        near, far = QuicEnd(family, host), QuicEnd(family, host)
+        self._socket = StuckSocket(fileno=near.udp._sock.fileno())
+        self._socket.setblocking(False)
+        near.use(self._socket)
+        self.near, self.far = Side(near, near.drops), Side(far, far.drops)
+        self.link = near.call(far.address)
+        meet(self.link, near, far)
+
+
+def quic_ipv6() -> Rig:
+    try:
+        return QuicRig(socket.AF_INET6)
+    except (OSError, NetworkError) as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+
+
 def udp_ipv4() -> Rig:
     return UdpRig(socket.AF_INET)
 
@@ -142,8 +192,27 @@ def udp_ipv6() -> Rig:
         pytest.skip(f"no IPv6 on this machine: {error}")
 
 
+def tcp_ipv6() -> Rig:
+    try:
+        return StreamRig("tcp", socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+
+
+def websocket(kind: str) -> Rig:
+    codecs = iter(WebSocketCodec(client, os.urandom) for client in (True, False))
+    return StreamRig(kind, codec=codecs.__next__, link=WebSocketLink)
+
+
 RIGS: Final[dict[str, RigMaker]] = {
     "memory": MemoryRig,
     "udp-ipv4": udp_ipv4,
     "udp-ipv6": udp_ipv6,
+    "quic-ipv4": lambda: QuicRig(socket.AF_INET),
+    "quic-ipv6": quic_ipv6,
+    "tcp-ipv4": lambda: StreamRig("tcp"),
+    "tcp-ipv6": tcp_ipv6,
+    "tls-ipv4": lambda: StreamRig("tls"),
+    "ws-ipv4": lambda: websocket("ws"),
+    "wss-ipv4": lambda: websocket("wss"),
 }

@@ -32,6 +32,11 @@ def sizes(link: Link) -> list[int]:
     return sorted({16, 17, unit - 1, unit, *(min(size, most) for size in (unit + 1, 2 * unit, 3 * unit - 1)), most})
 
 
+def double(link: Link) -> int:
+    """Bytes of a record body that is too long for one piece, if there are pieces."""
+    return min(2 * link.unit, link.max_record)
+
+
 async def arrived(rig: Rig, count: int) -> list[Record]:
     """What the far side has got once there are `count` records, in the order of their counters."""
     got = rig.far.arrivals.got
@@ -87,22 +92,22 @@ class TestContract:
         assert rig.near.drops == {DropReason.LINK_OVERSIZE: 2}
 
     async def test_records_for_nobody_are_dropped_under_their_name(self, rig: Rig) -> None:
-        mine = record(3, 2 * rig.link.unit)
-        rig.link.send([record(1, 100, session=9), record(2, 2 * rig.link.unit, session=9), mine])
+        mine = record(3, double(rig.link))
+        rig.link.send([record(1, 100, session=9), record(2, double(rig.link), session=9), mine])
         assert await arrived(rig, 1) == [mine]
         await nothing_more(rig)
         assert len(rig.far.arrivals.got) == 1
         assert set(rig.far.drops) == {DropReason.RECORD_UNKNOWN_SESSION}
 
     async def test_what_is_sent_may_be_sent_again(self, rig: Rig) -> None:
-        again = record(1, 2 * rig.link.unit)
+        again = record(1, double(rig.link))
         rig.link.send([again, again])
         await arrived(rig, 1)
         await nothing_more(rig)
         assert set(rig.far.arrivals.got) == {again}
 
     async def test_a_probe_arrives_as_a_record(self, rig: Rig) -> None:
-        probe = record(1, rig.link.unit + 37)
+        probe = record(1, min(rig.link.unit + 37, rig.link.max_record))
         rig.link.probe(probe)
         assert await arrived(rig, 1) == [probe]
 
@@ -140,7 +145,7 @@ class TestContract:
         rig.link.send_messages([b"\x01hello"])
         await rig.until(lambda: rig.far.arrivals.heard)
         (back,) = {id(link): link for link in rig.far.arrivals.links}.values()
-        answer = record(9, 2 * back.unit)
+        answer = record(9, double(back))
         back.send([answer])
         await rig.until(lambda: rig.near.arrivals.got)
         assert rig.near.arrivals.got == [answer]

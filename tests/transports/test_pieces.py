@@ -244,6 +244,15 @@ def test_single_pieces_are_taken_as_piece_by_piece_however_often_they_come(arriv
     assert hot.drops == plain.drops
 
 
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_a_header_whose_reserved_byte_is_set_is_refused_in_a_burst_as_elsewhere(number: int) -> None:
+    datagrams = datagrams_of(record(5, 490), 100)
+    datagrams[number] = datagrams[number][:3] + b"\x01" + datagrams[number][4:]
+    receiver = Receiver()
+    receiver.burst("far", b"".join(datagrams), HEADER_SIZE + 100)
+    assert (receiver.records, dict(receiver.drops)) == ([], {DropReason.RECORD_MALFORMED: 1})
+
+
 def test_many_records_in_one_burst() -> None:
     records = [record(number, size) for number, size in enumerate([100, 100, 300, 100, 600, 50])]
     receiver = Receiver()

@@ -14,8 +14,8 @@ import pytest
 
 from caetun.errors import NetworkError
 from caetun.lab import Lab
-from caetun.transports import udp
-from caetun.transports.udp import open_udp
+from caetun.transports import udp_endpoint
+from caetun.transports.udp_endpoint import open_udp
 from caetun.types import DropReason, Drops
 from caetun.wire.record import Record, encode_header
 from tests.transports.udp_ends import ANY4, ANY6, SESSION, Cabled, End, Two, record
@@ -104,7 +104,7 @@ def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Si
         clock.now += clock.step
         return float(clock.now)
 
-    monkeypatch.setattr(udp, "time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(udp_endpoint, "time", SimpleNamespace(monotonic=monotonic))
     return clock
 
 

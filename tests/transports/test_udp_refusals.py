@@ -12,7 +12,7 @@ import pytest
 
 from caetun.lab import Cable, Lab
 from caetun.transports.base import SEND_QUEUE
-from caetun.transports.udp import FLOOR
+from caetun.transports.udp_socket import FLOOR
 from caetun.types import DropReason
 from caetun.wire.record import HEADER_SIZE
 from tests.transports.udp_ends import ANY4, ANY6, AnyHost, Cabled, End, Two, record
@@ -61,7 +61,17 @@ async def test_a_larger_interface_carries_more(lab: Lab) -> None:
 def test_an_address_that_cannot_be_reached_has_a_ceiling_too() -> None:
     end = End(*ANY4)
     assert end.endpoint.ceiling(("255.255.255.255", 9)) >= FLOOR  # broadcast: connect refuses it
+    assert end.endpoint.ceiling(("127.0.0.1", 9)) > 9000, "what is known is said"
     end.endpoint.close()
+
+
+@lab_features
+async def test_an_interface_below_the_floor_says_so_and_a_ceiling_follows_the_interface(lab: Lab) -> None:
+    two = Cabled(lab)
+    for mtu in (1000, 1400):
+        two.port.host.run(["ip", "link", "set", two.port.device, "mtu", str(mtu)])
+        assert two.one.do(lambda: two.link.datagram_ceiling) == mtu - 28
+    two.close()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +89,7 @@ async def test_what_the_network_refuses_is_counted(two: Two, number: int, reason
     two.link.send([record(2, size)])
     assert await two.other.got(1) == [record(2, size)]
     assert two.one.drops == {reason: 1}
-    assert two.one.endpoint.last_refusal == ("" if reason is DropReason.LINK_FULL else os.strerror(number))
+    assert two.link.refusal == ("" if reason is DropReason.LINK_FULL else os.strerror(number))
     assert not two.link.full
 
 
@@ -87,9 +97,10 @@ async def test_what_the_network_refuses_is_counted(two: Two, number: int, reason
 async def test_no_way_to_the_far_end_is_counted(lab: Lab) -> None:
     end = End(*ANY4, inside=lab.host("lonely"))
     end.start()
-    end.endpoint.link(("192.0.2.1", 9)).send([record(1, 100), record(2, 5000)])
+    link = end.endpoint.link(("192.0.2.1", 9))
+    link.send([record(1, 100), record(2, 5000)])
     assert end.drops == {DropReason.LINK_REFUSED: 2}
-    assert end.endpoint.last_refusal == "Network is unreachable"
+    assert link.refusal == "Network is unreachable"
     end.endpoint.close()
 
 
@@ -99,8 +110,9 @@ async def test_a_port_that_nobody_listens_on_does_no_harm(two: Two, told: bool) 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
         gone.bind(("127.0.0.1", 0))
         address = gone.getsockname()
+    nobody = two.one.endpoint.link(address)
     for counter in range(4):
-        two.one.endpoint.link(address).send([record(counter, 100)])
+        nobody.send([record(counter, 100)])
         await asyncio.sleep(0)  # whatever the kernel has to say about it
     assert not two.link.full
     two.link.send([record(10, 100)])
@@ -110,8 +122,7 @@ async def test_a_port_that_nobody_listens_on_does_no_harm(two: Two, told: bool) 
     await two.other.hears.until(lambda: record(11, 5000) in two.other.hears.got)
     assert await two.one.got(1) == [record(12, 5000)]
     assert set(two.one.drops) <= ({DropReason.LINK_REFUSED} if told else set())
-    if told:
-        assert two.one.endpoint.last_refusal == "Connection refused"
+    assert (nobody.refusal or two.link.refusal) in ("", "Connection refused")
 
 
 async def test_sending_after_closing_is_a_counted_drop(two: Two) -> None:

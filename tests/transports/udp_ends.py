@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 from caetun.lab import Cable, Host, Lab, Port
-from caetun.transports.udp import Address, UdpEndpoint, UdpLink, open_udp
+from caetun.transports.udp_endpoint import UdpEndpoint, open_udp
+from caetun.transports.udp_link import UdpLink
+from caetun.transports.udp_socket import Address
 from caetun.types import Drops
 from caetun.wire.record import Record
 from tests.transports.recorder import Recorder

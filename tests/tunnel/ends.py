@@ -38,6 +38,9 @@ PATIENCE: Final = 20.0
 """Seconds after which something that should have happened has not; far more than it takes on an idle machine."""
 _POLL: Final = 0.02
 """Seconds between two looks at a log."""
+_STATE: Final = "/run/caetun-state"
+_RUNTIME: Final = "/run/caetun"
+"""Hosts have a /run of their own: nothing of this machine's is touched, and two tunnels may have one device name."""
 _SOURCES: Final = str(Path(caetun.__file__).parents[1])
 
 KeyMaker: TypeAlias = Callable[[Sequence[Host]], list[list[str]]]
@@ -61,7 +64,7 @@ class End:
             [*command, *arguments, "--log-format", "json"],
             stdout=self._log,
             stderr=self._log,
-            environment={"PYTHONPATH": path},
+            environment={"PYTHONPATH": path, "STATE_DIRECTORY": _STATE, "RUNTIME_DIRECTORY": _RUNTIME},
         )
 
     def __del__(self) -> None:

@@ -35,6 +35,8 @@ _NAME: Final = "far.example"
 
 # chosen by us
 _NOBODY4: Final = "10.99.0.77"
+_AT_ONCE: Final = 3.0
+"""Seconds: more than a busy machine takes to end a process, less than a look-up lasts that nobody answers."""
 _SOON: Final = "1"
 """Seconds of --keepalive where a test waits for a far end to be missed."""
 
@@ -83,7 +85,7 @@ def test_a_name_that_nobody_knows_is_told_and_looked_up_again(lab: Lab) -> None:
     with_names(hosts[1], "")
     connecting = ["--connect", f"{_NAME}:{PORT}", *device_arguments(1), *secret_arguments(hosts)[1]]
     other = End(hosts[1], *connecting)
-    assert other.wait_for("resolve.failed")["message"].startswith(f"{_NAME}: name not found")
+    assert f"{_NAME}:{PORT}: name not found" in other.wait_for("ladder")["message"]
     assert other.stop() == 0
 
 
@@ -143,7 +145,31 @@ def test_a_device_that_was_there_before_stays(lab: Lab, number: signal.Signals, 
     one.stop(number)
     shown = hosts[0].run(["ip", "address", "show", "dev", "tun0", "up"])
     assert f"inet {INNER4[0]}/24 " in shown
-    assert f"mtu {mtu} " in shown
+    assert f"mtu {mtu if number is signal.SIGKILL else 1400} " in shown
+
+
+def test_a_signal_that_comes_at_once_is_not_lost(lab: Lab) -> None:
+    hosts = two_hosts(lab)
+    one = End(hosts[0], *tunnel_arguments(hosts)[0])
+    one.wait_for("start")
+    assert one.stop() == 0
+    assert devices(hosts[0]) == set()
+
+
+def test_a_dead_resolver_does_not_hold_up_the_end(lab: Lab) -> None:
+    hosts = two_hosts(lab)
+    # where nobody lives, as the neighbour that is named cannot know
+    hosts[1].run(["ip", "neighbour", "replace", _NOBODY4, "lladdr", "02:00:00:00:00:77", "dev", "eth0"])
+    for path, text in (("/etc/resolv.conf", f"nameserver {_NOBODY4}\n"), ("/etc/hosts", "")):
+        write(hosts[1], f"/run/{path[5:]}", text, mode=0o644)
+        hosts[1].run(["mount", "--bind", f"/run/{path[5:]}", path])
+    connecting = ["--connect", f"{_NAME}:{PORT}", *device_arguments(1), *secret_arguments(hosts)[1]]
+    other = End(hosts[1], *connecting)
+    other.wait_for("start")
+    began = time.monotonic()
+    assert other.stop() == 0
+    assert time.monotonic() - began < _AT_ONCE, "the C library asks for ten seconds"
+    assert [event["event"] for event in other.events()] == ["start"], "it had no answer yet"
 
 
 def test_the_device_vanishing_ends_it_with_a_reason(lab: Lab) -> None:
@@ -189,6 +215,8 @@ def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
     one.process.send_signal(signal.SIGHUP)
     assert "log-level" in one.wait_for("reload.failed")["message"]
     assert ping(hosts[0], INNER4[1]) == 3, "a bad file does no harm"
+    other.process.send_signal(signal.SIGHUP)
+    assert other.wait_for("reload")["message"] == "no configuration file was given (--config): nothing to read again"
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(lab: Lab) -> None:

@@ -121,6 +121,24 @@ def test_what_cannot_work_is_told_in_one_line(lab: Lab, refusal: Refusal) -> Non
         place = said.index(words, place)
 
 
+@pytest.mark.parametrize("remote", [OUTER4[1], "far.example"], ids=["address", "name"])
+def test_a_public_key_that_is_nobodys_is_told_in_one_line(lab: Lab, remote: str) -> None:
+    hosts = two_hosts(lab)
+    nobodys = base64.b64encode(bytes(32)).decode()
+    keys = [*key_arguments(hosts)[0][:2], "--peer", nobodys]
+    status, said = End(hosts[0], "--connect", f"{remote}:{PORT}", *device_arguments(0), *keys).ended()
+    assert (status, said.count("\n")) == (_WRONG, 1)
+    assert said.startswith(f"caetun: --peer: {nobodys} is nobody's public key")
+
+
+def test_ttun_without_its_device_says_how_to_make_one(lab: Lab) -> None:
+    hosts = two_hosts(lab)
+    where = [OUTER4[0], "9000", OUTER4[1], "9000"]
+    status, said = End(hosts[0], "ttun", "tun7", *where, *secret_arguments(hosts)[0]).ended()
+    assert (status, said.count("\n")) == (_REFUSED, 1)
+    assert said.startswith("caetun: tun7: no such device: make it first: ip tuntap add dev tun7 ")
+
+
 def test_what_another_process_holds_is_told_in_one_line(lab: Lab) -> None:
     hosts = two_hosts(lab)
     arguments = tunnel_arguments(hosts)[0]

@@ -43,17 +43,25 @@ class Case(NamedTuple):
 
     mode: str
     outer: tuple[str, str]
-    keys: str
-    mtu: int
+    keys: str = "secret"
+    mtu: int = 1500
+    transport: str = "udp"
 
     def __str__(self) -> str:
-        return f"{self.mode}-{'ipv6' if ':' in self.outer[0] else 'ipv4'}-{self.keys}-{self.mtu}"
+        outer = "ipv6" if ":" in self.outer[0] else "ipv4"
+        return f"{self.mode}-{self.transport}-{outer}-{self.keys}-{self.mtu}"
 
 
+MODES: Final = ("tun", "tap")
+OUTERS: Final = (OUTER4, OUTER6)
 CASES: Final = [
-    *(Case(*some, 1500) for some in itertools.product(("tun", "tap"), (OUTER4, OUTER6), ("secret", "keys"))),
+    *(Case(*some) for some in itertools.product(MODES, OUTERS, ("secret", "keys"))),
     Case("tun", OUTER6, "keys", 9000),
     Case("tap", OUTER4, "secret", 9000),
+    *(
+        Case(mode, outer, transport=transport)
+        for transport, mode, outer in itertools.product(("tcp", "tls", "ws", "wss", "quic"), MODES, OUTERS)
+    ),
 ]
 
 
@@ -73,7 +81,7 @@ def tunnel(request: pytest.FixtureRequest) -> Iterator[Tunnel]:
         hosts = two_hosts(lab)
         keys = secret_arguments if case.keys == "secret" else key_arguments
         arguments = tunnel_arguments(hosts, case.mode, case.outer, keys)
-        ends = start(hosts, [[*each, "--mtu", str(case.mtu)] for each in arguments])
+        ends = start(hosts, [[*each, "--mtu", str(case.mtu), "--transport", case.transport] for each in arguments])
         yield Tunnel(case, hosts, ends)
         assert [end.stop() for end in ends] == [0, 0]
 

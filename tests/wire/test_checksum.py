@@ -6,7 +6,7 @@ import dpkt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caetun.offload.checksum import adjusted, adjusted_sum, checksum, fold, ones_sum
+from caetun.wire.checksum import adjusted, adjusted_sum, checksum, fold, ones_sum
 
 _WORDS = st.integers(0, 0xFFFF)
 

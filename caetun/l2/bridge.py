@@ -1,0 +1,374 @@
+"""The switch: one frame comes in by a port, and is decided upon. Pure and deterministic.
+
+| step | where                        | what ends here                                                        |
+|------|------------------------------|-----------------------------------------------------------------------|
+| 1    | `forward`: muted ports       | everything, while a loop is being waited out                          |
+| 2    | `vlan.py` ingress            | frames of VLANs the port does not have                                |
+| 3    | reserved addresses           | 01-80-C2-00-00-0X stays on its link; PAUSE always, BPDUs by policy     |
+| 4    | `guard.py`, if the port has one | senders, DHCP servers, IPv6 routers that must not be there          |
+| 5    | `fdb.py` learn               | sources that are nobody, or flap                                      |
+| 6    | `neighbours.py`              | questions the switch answers, if it is told to                        |
+| 7    | `fdb.py` look-up, `snooping.py` | frames whose destination is where they came from                    |
+| 8    | `storm.py`                   | what is more than a port may flood                                    |
+| 9    | isolation, split horizon, VLAN of the egress port | ports that must not get it                       |
+
+A superframe is one frame here: TCP is decided once for 64 KiB.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from caetun.l2.fdb import REFRESH, Fdb, Learned
+from caetun.l2.guard import Guard
+from caetun.l2.healing import Healing
+from caetun.l2.loop import ETHERTYPE, PROBE_SECONDS, LoopProbes
+from caetun.l2.neighbours import Neighbours, Suppression
+from caetun.l2.outcome import NOWHERE, Egress, Emission, Notice
+from caetun.l2.port import BpduPolicy, Port, PortSettings
+from caetun.l2.snooping import Snooping, SnoopingSettings, To, Wanted
+from caetun.l2.storm import classify
+from caetun.l2.vlan import UNAWARE, PortVlans
+from caetun.types import Buffer, DropReason, Drops
+
+__all__ = ["NOWHERE", "BpduPolicy", "Bridge", "Egress", "Emission", "Notice", "PortSettings"]
+
+# fixed by the specification
+_RESERVED: Final = bytes.fromhex("0180c20000")
+"""With a last byte below 0x10: not forwarded by a bridge (IEEE 802.1Q, table 8-1)."""
+_PAUSE: Final = 0x01
+_BPDU: Final = 0x00
+_BROADCAST: Final = b"\xff" * 6
+_PROBE_TYPE: Final = ETHERTYPE.to_bytes(2, "big")
+
+# chosen by us
+MUTE_SECONDS: Final = 30.0
+"""A port of a loop forwards nothing for so long; then it has another chance."""
+MAX_KNOWN: Final = 8192
+"""Decisions kept: pairs of hosts that talk to each other within a second."""
+MAX_WAITING: Final = 1024
+"""Frames of our own that wait for `tick`: answers and questions beyond are not sent."""
+
+
+class Bridge:
+    """A learning, snooping switch; ports are numbers, given by whoever adds them."""
+
+    def __init__(
+        self,
+        drops: Drops,
+        probes: LoopProbes,
+        snooping: SnoopingSettings | None = None,
+        fdb: Fdb | None = None,
+        suppression: Suppression = Suppression.OFF,
+    ) -> None:
+        self._drops = drops
+        self._probes = probes
+        self.fdb = Fdb() if fdb is None else fdb
+        self.guard = Guard(probes.address, drops, self.fdb.lookup, self._emit, self._tell)
+        self.neighbours = Neighbours(self.fdb.lookup, self._tell, suppression)
+        self._healing = Healing()
+        self.snooping = Snooping(SnoopingSettings() if snooping is None else snooping, drops)
+        self._ports: dict[int, Port] = {}
+        self._aware = False
+        self._known: dict[tuple[int, int, bytes], tuple[float, Egress]] = {}
+        """(ingress port, VLAN, destination and source) -> (until when, where): frames between known hosts."""
+        self._flood_sets: dict[tuple[int, int], tuple[int, ...]] = {}
+        """(ingress port, VLAN) -> where a flooded frame goes."""
+        self._probe_at = 0.0
+        self.notices: list[Notice] = []
+        """What has happened since somebody last took these."""
+        self._waiting: list[Emission] = []
+        """Answers and questions that `tick` gives."""
+
+    # ports
+
+    def add_port(self, number: int, settings: PortSettings, now: float) -> None:
+        """A port comes up (again)."""
+        self._ports[number] = Port(settings)
+        self.fdb.limit_port(number, settings.mac_limit)
+        self.guard.add_port(number, settings.name, settings.guard)
+        self._changed()
+        self._healing.returned(number, settings.name, now)
+        for vlan in self._vlans_of(settings):
+            self.snooping.add_vlan(vlan, now)
+        self.snooping.topology_changed(now)
+
+    def remove_port(self, number: int) -> None:
+        """A port goes down: what was learned there is forgotten."""
+        port = self._ports.pop(number, None)
+        if port is not None:
+            self._healing.left(number, port.settings.name, self.neighbours.hosts(number))
+        self.neighbours.forget_port(number)
+        self.guard.remove_port(number)
+        self.fdb.flush(port=number)
+        self.fdb.limit_port(number, None)
+        self.snooping.port_down(number)
+        self._changed()
+
+    def port_moved(self, number: int, now: float) -> None:
+        """A port is reached by another way than before: groups are asked for and its hosts announced, for switches
+        that may have to learn it."""
+        self.snooping.topology_changed(now)
+        self._healing.moved(number, self._ports[number].settings.name, self.neighbours.hosts(number), now)
+
+    def _changed(self) -> None:
+        self._aware = any(port.vlans is not None for port in self._ports.values())
+        for number, port in self._ports.items():
+            port.guarded = self.guard.concerns(number)
+        self._flood_sets.clear()
+        self._known.clear()
+
+    def _vlans_of(self, settings: PortSettings) -> set[int]:
+        if settings.vlans is None:
+            return {1 if self._aware else UNAWARE}
+        native = settings.vlans.native
+        return {*(settings.vlans.trunk or ()), *(() if native is None else (native,))}
+
+    def vlans(self, number: int) -> PortVlans:
+        """The VLANs of a port, for `PortVlans.egress`: on a bridge that knows them, others have VLAN 1 untagged."""
+        found = self._ports[number].vlans
+        return PortVlans() if found is None else found
+
+    def members(self, vlan: int) -> tuple[int, ...]:
+        """All ports of a VLAN that are not muted."""
+        return tuple(
+            number
+            for number, port in self._ports.items()
+            if not port.muted and (not self._aware or self.vlans(number).has(vlan))
+        )
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """Ports that are up, muted or not."""
+        return frozenset(self._ports)
+
+    @property
+    def aware(self) -> bool:
+        """Whether VLANs matter: tags are then put in and taken out on the way out."""
+        return self._aware
+
+    # the decision
+
+    def forward(self, number: int, frame: Buffer, now: float) -> Egress:
+        """Decide on a frame that came by a port. Hot: once a frame. `frame`: at least 14 bytes."""
+        port = self._ports.get(number)
+        if port is None or port.muted:
+            if port is not None and frame[12:14] == _PROBE_TYPE and self._probes.recognise(frame, now) is not None:
+                port.muted_until = now + MUTE_SECONDS  # the loop is still there
+            return self._drop(DropReason.BRIDGE_MUTED)
+        found = self.vlans(number).ingress(frame) if self._aware else UNAWARE
+        if found is None:
+            return self._drop(DropReason.BRIDGE_VLAN)
+        vlan: int = found
+        addresses = bytes(frame[:12])
+        known = self._known.get((number, vlan, addresses))
+        if known is not None and now < known[0]:
+            return known[1] if not port.guarded or self.guard.admits(number, vlan, frame, now) else NOWHERE
+        return self._decide(number, port, vlan, addresses, frame, now)
+
+    def _decide(self, number: int, port: Port, vlan: int, addresses: bytes, frame: Buffer, now: float) -> Egress:
+        """Steps 3 to 9, for a frame whose like was not decided upon within the last second."""
+        destination, source = addresses[:6], addresses[6:]
+        group = destination[0] & 1
+        if group and (destination[:5] == _RESERVED or frame[12:14] == _PROBE_TYPE):
+            special = self._special(number, port, destination, frame, now)
+            if special is not None:
+                return special
+        if port.guarded and not self.guard.admits(number, vlan, frame, now):
+            return NOWHERE
+        learned = self.fdb.learn(vlan, source, number, now)
+        if learned is not Learned.KNOWN:
+            self._known.clear()  # what moved, or came, may change what was decided
+            if not self._acceptable(learned, number, source, now):
+                return NOWHERE
+        asked = self.neighbours.heard(number, vlan, frame, self._allowed, now)
+        if asked is not None:
+            answered = asked.answer is not None and self._emit(Emission(number, vlan, asked.answer))
+            return NOWHERE if answered else self._to((asked.port,), number, vlan)
+        if not group:
+            target = self.fdb.lookup(vlan, destination, now)
+            if target is None:
+                return self._flood(number, port, vlan, frame, now)
+            if target == number:
+                return self._drop(DropReason.BRIDGE_SAME_PORT)
+            egress = self._to((target,), number, vlan)
+            if egress.ports and learned is Learned.KNOWN:
+                self._remember((number, vlan, addresses), egress, now)
+            return egress
+        if destination == _BROADCAST:
+            return self._flood(number, port, vlan, frame, now)
+        members = self.snooping.egress(vlan, number, frame, now)
+        if members is To.ALL:
+            return self._flood(number, port, vlan, frame, now)
+        if members is To.NOBODY:
+            return NOWHERE  # counted by the snooper
+        return self._to(tuple(sorted(members - {number})), number, vlan)
+
+    def _remember(self, key: tuple[int, int, bytes], egress: Egress, now: float) -> None:
+        """The next frame between two known hosts is decided by one look-up, until the entries want refreshing."""
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[key] = now + REFRESH, egress
+
+    def _drop(self, reason: DropReason) -> Egress:
+        self._drops.count(reason)
+        return NOWHERE
+
+    def _to(self, targets: tuple[int, ...], number: int, vlan: int) -> Egress:
+        """Those of some ports that may get what came by another one."""
+        allowed = self._allowed(number, vlan)
+        some = tuple([target for target in targets if target in allowed])
+        return Egress(vlan, some) if some else self._drop(DropReason.BRIDGE_ISOLATED) if targets else NOWHERE
+
+    def _flood(self, number: int, port: Port, vlan: int, frame: Buffer, now: float) -> Egress:
+        if not port.storm.passes(classify(frame), now):
+            return self._drop(DropReason.BRIDGE_STORM)
+        return Egress(vlan, self._allowed(number, vlan))
+
+    def _allowed(self, number: int, vlan: int) -> tuple[int, ...]:
+        """Every port that frames of a VLAN may leave by, having come by `number`."""
+        key = number, vlan
+        found = self._flood_sets.get(key)
+        if found is None:
+            origin = self._ports[number].settings
+            found = self._flood_sets[key] = tuple(
+                other
+                for other, port in self._ports.items()
+                if other != number
+                and not port.muted
+                and not (origin.isolated and port.settings.isolated)
+                and not (origin.mesh and port.settings.mesh)
+                and (not self._aware or self.vlans(other).has(vlan))
+            )
+        return found
+
+    def _special(self, number: int, port: Port, destination: bytes, frame: Buffer, now: float) -> Egress | None:
+        """Reserved addresses and loop probes; None if the frame is an ordinary one after all."""
+        if destination[:5] != _RESERVED:
+            returned = self._probes.recognise(frame, now)
+            if returned is None:
+                return None
+            self._looped(number, returned.port, now)
+            return NOWHERE
+        last = destination[5]
+        if last >= 0x10:
+            return None
+        if last == _BPDU and port.settings.bpdu is BpduPolicy.FORWARD:
+            return None
+        if last == _BPDU and port.settings.bpdu is BpduPolicy.BLOCK:
+            self._mute(number, f"{port.settings.name} sends spanning-tree frames, so a bridge is there", now)
+        return self._drop(DropReason.BRIDGE_PAUSE if last == _PAUSE else DropReason.BRIDGE_RESERVED)
+
+    def _acceptable(self, learned: Learned, number: int, source: bytes, now: float) -> bool:
+        """Whether a frame is forwarded although its source is not simply known."""
+        match learned:
+            case Learned.NEVER:
+                self._drops.count(DropReason.BRIDGE_SOURCE)
+                return False
+            case Learned.HELD:
+                self._drops.count(DropReason.BRIDGE_FLAPPING)
+                return False
+            case Learned.FLAPPING:
+                self._drops.count(DropReason.BRIDGE_FLAPPING)
+                name = self._ports[number].settings.name
+                text = (
+                    f"{source.hex(':')} keeps moving, now to {name}: a loop, or two hosts with one address; held back"
+                )
+                self.notices.append(Notice("warning", "bridge.flapping", text))
+                return False
+            case Learned.FULL:
+                self._drops.count(DropReason.BRIDGE_FDB_FULL)  # the frame goes on: only its source is not remembered
+        return True
+
+    # loops
+
+    def _looped(self, number: int, sent_by: int, now: float) -> None:
+        """A probe came back: mute the younger port."""
+        names = [self._ports[each].settings.name for each in (sent_by, number) if each in self._ports]
+        if number == sent_by:
+            text = f"what leaves by {names[0]} comes back by it"
+        else:
+            text = f"{' and '.join(names)} are also joined by another way"
+        self._mute(max(number, sent_by), f"loop: {text}", now)
+
+    def _mute(self, number: int, why: str, now: float) -> None:
+        port = self._ports.get(number)
+        if port is None:
+            return
+        if not port.muted:
+            text = f"{why}: {port.settings.name} is muted for {MUTE_SECONDS:.0f} s"
+            self.notices.append(Notice("error", "bridge.muted", text))
+            self.fdb.flush(port=number)
+            port.muted = True
+            self._changed()
+        port.muted_until = now + MUTE_SECONDS
+
+    def _unmute(self, now: float) -> None:
+        over = [port for port in self._ports.values() if port.muted and now >= port.muted_until]
+        for port in over:
+            port.muted = False
+            self.notices.append(Notice("info", "bridge.unmuted", f"{port.settings.name} forwards again"))
+        if over:
+            self._changed()
+
+    @property
+    def muted(self) -> list[int]:
+        """Ports that forward nothing at the moment."""
+        return [number for number, port in self._ports.items() if port.muted]
+
+    # what is our own
+
+    def _emit(self, emission: Emission) -> bool:
+        """Have a frame sent by the next `tick`; returns whether there is room."""
+        room = len(self._waiting) < MAX_WAITING
+        if room:
+            self._waiting.append(emission)
+        return room
+
+    def _tell(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `tick` has frames that should go at once: worth asking after each batch of frames."""
+        return bool(self._waiting)
+
+    def _announced(self, now: float) -> list[Emission]:
+        """What heals the ways to hosts whose port has moved or come back, if they are still behind it."""
+        return [
+            Emission(other, host.vlan, frame)
+            for number, host, frame in self._healing.tick(now)
+            if number in self._ports and self.fdb.lookup(host.vlan, host.mac, now) in (None, number)
+            if not self.neighbours.elsewhere(number, host)
+            for other in self._allowed(number, host.vlan)
+        ]
+
+    # time
+
+    def tick(self, now: float) -> tuple[list[Emission], list[Wanted]]:
+        """Let timers run out: frames of the bridge's own, and queries to be sent to all ports of their VLAN."""
+        self._unmute(now)
+        emissions, self._waiting = self._waiting + self._announced(now), []
+        self.neighbours.expire(now)
+        if self.fdb.expire(now):
+            self._known.clear()
+        wanted = self.snooping.tick(now)
+        if now < self._probe_at or len(self._ports) < 2:
+            return emissions, wanted
+        self._probe_at = now + PROBE_SECONDS
+        emissions += [
+            Emission(number, self.vlans(number).native or 0, self._probes.make(number, now))
+            for number, port in self._ports.items()
+            if not port.muted
+        ]
+        return emissions, wanted
+
+    def next_deadline(self) -> float | None:
+        """When `tick` next has something to do."""
+        if self._waiting:
+            return 0.0
+        due = [self.fdb.next_deadline(), self.snooping.next_deadline(), self._healing.next_deadline()]
+        due += [port.muted_until for port in self._ports.values() if port.muted]
+        if len(self._ports) >= 2:
+            due.append(self._probe_at)
+        return min((at for at in due if at is not None), default=None)

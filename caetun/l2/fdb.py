@@ -1,0 +1,241 @@
+"""The filtering database: behind which port an address was last seen (IEEE 802.1Q, clause 8.8).
+
+One table a VLAN, so that the same address may live on two networks. Learned entries age; static ones do not, and are
+not moved. An address that keeps moving between two ports is a loop, or somebody who wants another's frames: it is held
+where it was for a while, and the move reported.
+
+    learn:  source address, port  ->  Learned.KNOWN | NEW | MOVED | HELD | FLAPPING | FULL | NEVER
+    lookup: destination address   ->  port, or None: flood
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from caetun.types import Buffer
+
+# fixed by the specification
+AGEING: Final = 300.0
+"""Seconds (IEEE 802.1Q, table 8-11)."""
+GROUP_BIT: Final = 1
+"""Of the first byte: a group address, which is never a source (IEEE 802, clause 8.2)."""
+_NOBODY: Final = bytes(6)
+
+# chosen by us
+LIMIT: Final = 16_384
+"""Entries of all VLANs: as a small hardware switch holds; about 4 MiB."""
+REFRESH: Final = 1.0
+"""Seconds: an entry seen again is written at most so often. Ageing is late by at most this."""
+FLAP_MOVES: Final = 4
+"""Moves within `FLAP_WINDOW` that are no roaming any more: a laptop that goes from port to port makes one or two."""
+FLAP_WINDOW: Final = 5.0
+"""Seconds."""
+FLAP_HOLD: Final = 30.0
+"""Seconds that a flapping address stays where it was first seen."""
+
+
+class Learned(enum.Enum):
+    """What became of a source address."""
+
+    KNOWN = "known"
+    NEW = "new"
+    MOVED = "moved"
+    HELD = "held"
+    """It is static, or held, at another port."""
+    FLAPPING = "flapping"
+    """It has moved too often, and is held at its older port from now on."""
+    FULL = "full"
+    """There is no room: the frame is forwarded, its source not remembered."""
+    NEVER = "never"
+    """A group address or all zeros, which nobody can have."""
+
+
+class Entry:
+    """Where one address is."""
+
+    __slots__ = ("held_until", "moves", "moving_since", "port", "seen_at", "static")
+
+    def __init__(self, port: int, now: float, static: bool = False) -> None:
+        self.port = port
+        self.seen_at = now
+        self.static = static
+        self.moves = 0
+        """Since `moving_since`."""
+        self.moving_since = now
+        self.held_until = 0.0
+
+
+class Row(NamedTuple):
+    """An entry as people see it."""
+
+    vlan: int
+    address: str
+    port: int
+    age: float
+    """Seconds since it was last seen, late by at most `REFRESH`."""
+    static: bool
+
+
+class Fdb:
+    """Who is where."""
+
+    def __init__(self, ageing: float = AGEING, limit: int = LIMIT) -> None:
+        """`ageing`: seconds; `limit`: learned entries, at least 1."""
+        self.ageing = ageing
+        self.limit = limit
+        self._tables: dict[int, OrderedDict[bytes, Entry]] = {}
+        self._per_port: dict[int, int] = {}
+        self._port_limits: dict[int, int] = {}
+        self._made_room_at = -REFRESH
+        self.learned = 0
+        """Entries that are not static."""
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self._tables.values())
+
+    def limit_port(self, port: int, limit: int | None) -> None:
+        """Learn at most so many addresses at a port; None: as many as there is room for."""
+        if limit is None:
+            self._port_limits.pop(port, None)
+        else:
+            self._port_limits[port] = limit
+
+    # hot: once a frame
+
+    def learn(self, vlan: int, source: Buffer, port: int, now: float) -> Learned:
+        """Remember that `source` (6 bytes) was seen at `port`."""
+        key = bytes(source)
+        table = self._tables.get(vlan)
+        entry = None if table is None else table.get(key)
+        if entry is None:
+            return self._add(vlan, key, port, now)
+        if entry.port == port:
+            if now - entry.seen_at > REFRESH and not entry.static:
+                entry.seen_at = now
+                assert table is not None
+                table.move_to_end(key)
+            return Learned.KNOWN
+        return self._move(vlan, key, entry, port, now)
+
+    def lookup(self, vlan: int, destination: Buffer, now: float) -> int | None:
+        """The port to which a frame for `destination` (6 bytes) goes; None if nobody knows."""
+        table = self._tables.get(vlan)
+        if table is None:
+            return None
+        entry = table.get(bytes(destination))
+        if entry is None or (now - entry.seen_at > self.ageing and not entry.static):
+            return None
+        return entry.port
+
+    # rarer
+
+    def _add(self, vlan: int, key: bytes, port: int, now: float) -> Learned:
+        if key[0] & GROUP_BIT or key == _NOBODY:
+            return Learned.NEVER
+        if self._has_no_room(port):
+            if now - self._made_room_at < REFRESH:
+                return Learned.FULL  # a flood of addresses must not cost a walk each
+            self._made_room_at = now
+            self.expire(now)
+            if self._has_no_room(port):
+                return Learned.FULL
+        self._tables.setdefault(vlan, OrderedDict())[key] = Entry(port, now)
+        self._count(port, 1)
+        self.learned += 1
+        return Learned.NEW
+
+    def _has_no_room(self, port: int) -> bool:
+        at_port = self._per_port.get(port, 0)
+        return self.learned >= self.limit or at_port >= self._port_limits.get(port, self.limit)
+
+    def _move(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> Learned:
+        if entry.static or now < entry.held_until:
+            return Learned.HELD
+        if now - entry.seen_at > self.ageing:
+            self._forget(vlan, key, entry)
+            return self._add(vlan, key, port, now)
+        if self._per_port.get(port, 0) >= self._port_limits.get(port, self.limit):
+            return Learned.FULL
+        if now - entry.moving_since > FLAP_WINDOW:
+            entry.moves, entry.moving_since = 0, now
+        entry.moves += 1
+        if entry.moves >= FLAP_MOVES:
+            entry.held_until = now + FLAP_HOLD
+            entry.moves = 0
+            return Learned.FLAPPING
+        self._count(entry.port, -1)
+        self._count(port, 1)
+        entry.port, entry.seen_at = port, now
+        self._tables[vlan].move_to_end(key)
+        return Learned.MOVED
+
+    def _count(self, port: int, change: int) -> None:
+        count = self._per_port.get(port, 0) + change
+        if count:
+            self._per_port[port] = count
+        else:
+            self._per_port.pop(port, None)
+
+    def _forget(self, vlan: int, key: bytes, entry: Entry) -> None:
+        table = self._tables[vlan]
+        del table[key]
+        if not table:
+            del self._tables[vlan]
+        if not entry.static:
+            self.learned -= 1
+            self._count(entry.port, -1)
+
+    # by hand
+
+    def set_static(self, vlan: int, address: bytes, port: int, now: float) -> None:
+        """Say where an address is, whatever is seen. Static entries do not count against the limit."""
+        table = self._tables.get(vlan)
+        entry = None if table is None else table.get(address)
+        if entry is not None:
+            self._forget(vlan, address, entry)
+        self._tables.setdefault(vlan, OrderedDict())[address] = Entry(port, now, static=True)
+
+    def flush(self, port: int | None = None, vlan: int | None = None) -> int:
+        """Forget what was learned, all or at one port or on one VLAN; returns how many entries that were."""
+        wanted = [
+            (number, key, entry)
+            for number, table in self._tables.items()
+            if vlan is None or number == vlan
+            for key, entry in table.items()
+            if not entry.static and (port is None or entry.port == port)
+        ]
+        for number, key, entry in wanted:
+            self._forget(number, key, entry)
+        return len(wanted)
+
+    def expire(self, now: float) -> int:
+        """Forget learned entries that are too old; returns how many. Oldest are first: it does not walk the rest."""
+        old: list[tuple[int, bytes, Entry]] = []
+        for vlan, table in self._tables.items():
+            for key, entry in table.items():
+                if entry.static:
+                    continue
+                if now - entry.seen_at <= self.ageing:
+                    break
+                old.append((vlan, key, entry))
+        for vlan, key, entry in old:
+            self._forget(vlan, key, entry)
+        return len(old)
+
+    def next_deadline(self) -> float | None:
+        """When `expire` next has something to do; late by no more than a refresh."""
+        oldest = [
+            entry.seen_at
+            for table in self._tables.values()
+            if (entry := next((each for each in table.values() if not each.static), None)) is not None
+        ]
+        return min(oldest) + self.ageing if oldest else None
+
+    def rows(self, now: float) -> Iterator[Row]:
+        """Every entry, by VLAN, the longest unseen first."""
+        for vlan in sorted(self._tables):
+            for key, entry in self._tables[vlan].items():
+                yield Row(vlan, key.hex(":"), entry.port, now - entry.seen_at, entry.static)

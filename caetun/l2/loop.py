@@ -1,0 +1,76 @@
+"""Loop probes: a frame of ours that comes back tells which two ports are joined outside.
+
+      0                   6               12        14      15        16          20          28        44
+    +-------------------+---------------+---------+-------+---------+-----------+-----------+---------+------+
+    | 03:42:43:4c:50:01 | our address   |  88 b5  |  'C'  | version | port (4)  | time (8)  | tag (16)| pad  |
+    +-------------------+---------------+---------+-------+---------+-----------+-----------+---------+------+
+
+EtherType 0x88B5 is for experiments (IEEE 802, clause 9.2.3). The destination is a group that every bridge forwards, or
+a bridge in the loop would hide it. The tag is BLAKE2s under a key of this process: nobody else can make us mute a port,
+and what is older than a few seconds is somebody's copy.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from hashlib import blake2s
+from typing import Final, NamedTuple
+
+from caetun.types import Buffer
+
+# fixed by this version
+ETHERTYPE: Final = 0x88B5
+DESTINATION: Final = bytes.fromhex("0342434c5001")
+"""A locally administered group address: flooded by every bridge, wanted by no host."""
+_HEAD: Final = struct.Struct(">2sBBIQ")
+_TYPE_BYTES: Final = ETHERTYPE.to_bytes(2, "big")
+_MAGIC: Final = 0x43
+_VERSION: Final = 1
+_TAG_SIZE: Final = 16
+_SIZE: Final = 60
+"""The least an Ethernet frame has without its FCS."""
+_TAG_AT: Final = 12 + _HEAD.size
+
+# chosen by us
+PROBE_SECONDS: Final = 2.0
+"""Between two probes of a port: with a loop found at the first or second one, it is muted within 5 s."""
+FRESH_SECONDS: Final = 5.0
+"""A probe comes back within this, or is a copy."""
+
+
+class Returned(NamedTuple):
+    """A probe of ours that has come back."""
+
+    port: int
+    """By which it was sent."""
+
+
+class LoopProbes:
+    """Makes and recognises the probes of one bridge."""
+
+    def __init__(self, key: bytes, address: bytes) -> None:
+        """`key`: 32 random bytes; `address`: 6 bytes, the source of the probes."""
+        self._key = key
+        self.address = address
+
+    def make(self, port: int, now: float) -> bytes:
+        """The frame to send by a port."""
+        head = _HEAD.pack(_TYPE_BYTES, _MAGIC, _VERSION, port, int(now * 1000))
+        return (DESTINATION + self.address + head + self._tag(head)).ljust(_SIZE, b"\0")
+
+    def recognise(self, frame: Buffer, now: float) -> Returned | None:
+        """Whether a frame is one of our probes, fresh and unchanged."""
+        if len(frame) < _TAG_AT + _TAG_SIZE or bytes(frame[12:14]) != _TYPE_BYTES:
+            return None
+        head = bytes(frame[12:_TAG_AT])
+        if not hmac.compare_digest(bytes(frame[_TAG_AT : _TAG_AT + _TAG_SIZE]), self._tag(head)):
+            return None
+        _, magic, version, port, sent = _HEAD.unpack(head)
+        age = now - sent / 1000
+        if magic != _MAGIC or version != _VERSION or not -1 < age < FRESH_SECONDS:
+            return None
+        return Returned(port)
+
+    def _tag(self, head: bytes) -> bytes:
+        return blake2s(head, digest_size=_TAG_SIZE, key=self._key, person=b"loop").digest()

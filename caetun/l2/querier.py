@@ -1,0 +1,180 @@
+"""Who asks for memberships on one VLAN: us, or a real querier, the one with the lowest address.
+
+    START   --(first tick)-->            ASKING     general queries, soon at first, then every query interval
+    ASKING  --(query of a lower one)-->  LISTENING
+    LISTENING --(nothing for a while)--> ASKING
+
+RFC 9776, sections 6.6.2 and 8 (IGMPv3), RFC 9777, sections 7.6.2 and 9 (MLDv2). A switch without an address asks from
+0.0.0.0 or ::, which wins no election (RFC 4541, section 2.1.1, item 4): it falls silent as soon as any real querier
+speaks.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, NamedTuple
+
+from caetun.l2.filter import Asked, Timing
+from caetun.wire.membership import Query
+
+# fixed by the specification (RFC 9776, section 8; RFC 9777, section 9)
+ROBUSTNESS: Final = 2
+QUERY_INTERVAL: Final = 125.0
+RESPONSE_INTERVAL: Final = 10.0
+LAST_MEMBER_INTERVAL: Final = 1.0
+
+# chosen by us
+MAX_QUESTIONS: Final = 1024
+"""Groups being asked about at a time: a flood of leaves makes no flood of questions."""
+MAX_ASKED_SOURCES: Final = 64
+"""Sources in one question: fits a packet of 576 bytes (IPv4), or 1,280 (IPv6)."""
+
+
+class State(enum.Enum):
+    """What we are at the moment."""
+
+    OFF = "off"
+    ASKING = "asking"
+    LISTENING = "listening"
+
+
+class _Question(NamedTuple):
+    """A group, or sources of it, somebody may have left."""
+
+    group: bytes
+    asked: Asked
+    left: int
+    """How often it is still to be asked."""
+    at: float
+
+
+class Querier:
+    """The querier of one protocol on one VLAN. Says what to ask; somebody else sends it."""
+
+    def __init__(self, address: bytes, version: int, enabled: bool, now: float) -> None:
+        """`address`: ours, all zeros (4 or 16 bytes) if we have none; `version`: of the queries we send."""
+        self._address = address
+        self._version = version
+        self._nobody = bytes(len(address))
+        self.state = State.ASKING if enabled else State.OFF
+        self.robustness = ROBUSTNESS
+        self.interval = QUERY_INTERVAL
+        self.response = RESPONSE_INTERVAL
+        self.other = self._nobody
+        """The address of the querier we listen to; all zeros if there is none."""
+        self._other_until = 0.0
+        self._answered_at = 0.0
+        """When all hosts have had time to answer the first query after a silence."""
+        self._starting = ROBUSTNESS
+        """General queries that still come at the short start-up interval."""
+        self._general_at = now
+        self._questions: dict[bytes, _Question] = {}
+
+    @property
+    def timing(self) -> Timing:
+        """How long memberships last by what is asked here."""
+        return Timing(self.robustness * self.interval + self.response, LAST_MEMBER_INTERVAL * ROBUSTNESS)
+
+    def live(self, now: float) -> bool:
+        """Whether anybody asks, so that whoever has not answered wants nothing."""
+        return self.state is State.ASKING or self._answered_at <= now < self._other_until
+
+    # what is heard
+
+    def heard(self, query: Query, now: float) -> None:
+        """A query came in by a port."""
+        if query.source == self._nobody:
+            return  # a switch like us: no querier (RFC 4541, section 2.1.1, item 1b)
+        if self.state is not State.ASKING and now >= self._other_until:
+            if any(query.group):
+                return  # hosts have not been asked about other groups
+            self._answered_at = now + query.max_response  # until then what was flooded goes on, or streams would stop
+        if query.robustness:
+            self.robustness = query.robustness
+        if query.interval:
+            self.interval = query.interval
+        if not any(query.group):
+            self.response = query.max_response
+        if self.state is State.ASKING and any(self._address) and query.source >= self._address:
+            return  # we have the lower address: the other one will fall silent
+        if self.other != self._nobody and query.source > self.other and now < self._other_until:
+            return  # it will hear the one we listen to
+        self.other = query.source
+        self._other_until = now + self.robustness * self.interval + self.response / 2
+        if self.state is State.ASKING:
+            self.state = State.LISTENING
+        self._questions.clear()
+
+    def ask_about(self, group: bytes, asked: Asked, now: float) -> bool:
+        """A host may have left: ask, if it is for us to do. Returns whether it is."""
+        if self.state is not State.ASKING or not asked:
+            return False
+        if group not in self._questions and len(self._questions) >= MAX_QUESTIONS:
+            return False
+        before = self._questions.get(group)
+        if before is not None:
+            asked = Asked(before.asked.group or asked.group, before.asked.sources | asked.sources)
+        self._questions[group] = _Question(group, asked, ROBUSTNESS, now)
+        return True
+
+    def topology_changed(self, now: float) -> None:
+        """Ports have come up or moved: ask soon, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
+        if self.state is State.ASKING:
+            self._starting = max(self._starting, 1)
+            self._general_at = now
+
+    # time
+
+    def tick(self, now: float) -> list[Query]:
+        """What to ask now."""
+        if self.state is State.LISTENING and now >= self._other_until:
+            self.state, self.other = State.ASKING, self._nobody
+            self.robustness, self.interval, self.response = ROBUSTNESS, QUERY_INTERVAL, RESPONSE_INTERVAL
+            self._general_at = now
+        if self.state is not State.ASKING:
+            return []
+        queries = [query for question in self._due(now) for query in self._specific(question)]
+        if now >= self._general_at:
+            self._starting = max(self._starting - 1, 0)
+            self._general_at = now + (self.interval / 4 if self._starting else self.interval)
+            queries.append(self._query(self._nobody, self.response, frozenset()))
+        return queries
+
+    def _due(self, now: float) -> list[_Question]:
+        due = [question for question in self._questions.values() if now >= question.at]
+        for question in due:
+            if question.left > 1:
+                again = question._replace(left=question.left - 1, at=now + LAST_MEMBER_INTERVAL)
+                self._questions[question.group] = again
+            else:
+                del self._questions[question.group]
+        return due
+
+    def _specific(self, question: _Question) -> list[Query]:
+        queries = []
+        if question.asked.group:
+            queries.append(self._query(question.group, LAST_MEMBER_INTERVAL, frozenset()))
+        if question.asked.sources and self._version == (3 if len(self._nobody) == 4 else 2):
+            some = frozenset(sorted(question.asked.sources)[:MAX_ASKED_SOURCES])
+            queries.append(self._query(question.group, LAST_MEMBER_INTERVAL, some))
+        return queries
+
+    def _query(self, group: bytes, response: float, sources: frozenset[bytes]) -> Query:
+        newest = self._version == (3 if len(self._nobody) == 4 else 2)
+        return Query(
+            self._version,
+            self._address,
+            group,
+            response,
+            robustness=ROBUSTNESS if newest else 0,
+            interval=self.interval if newest else 0.0,
+            sources=tuple(sorted(sources)),
+        )
+
+    def next_deadline(self) -> float | None:
+        """When `tick` next has something to do."""
+        if self.state is State.OFF:
+            return None
+        if self.state is State.LISTENING:
+            return self._other_until
+        return min(self._general_at, *(question.at for question in self._questions.values()), self._general_at)

@@ -1,0 +1,158 @@
+"""Batches through the switch: what a port gives is sorted by where it goes, and stays together if it goes one way.
+
+    device batch   --outbound-->  (ports, batch) ...              the batch itself if all of it goes to the same ports
+    peer's frames  --inbound-->   for the device: as they are     for other peers: (ports, batch) ...
+
+A superframe stays one. Frames for the same ports are sealed together and in order; a flooded frame is copied once,
+however many ports it leaves by, and sealed once for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from caetun.l2.bridge import Bridge
+from caetun.l2.outcome import NOWHERE, Egress
+from caetun.l2.queries import query_frame
+from caetun.types import Iovec
+from caetun.wire.container import HEAD_SIZE, VNET_SIZE, Batch
+from caetun.wire.virtio_net import NO_OFFLOAD
+
+LOCAL: Final = 0
+"""The port of this host's device."""
+
+# chosen by us
+MAX_SPARE: Final = 16
+"""Batches kept for the next time: more ways at once are rare."""
+
+
+class Parcel(NamedTuple):
+    """A batch, and the ports it leaves by. Its memory is good until the switchboard is used again."""
+
+    ports: tuple[int, ...]
+    batch: Batch
+
+
+class Switchboard:
+    """The switch between a device and peers. Ports other than `LOCAL` are the peers'."""
+
+    def __init__(self, bridge: Bridge, address: bytes) -> None:
+        """`address`: the source of frames of our own, 6 bytes."""
+        self.bridge = bridge
+        self._address = address
+        self._spare: list[Batch] = []
+        self._lent: list[Batch] = []
+
+    # hot
+
+    def outbound(self, batch: Batch, now: float) -> list[Parcel]:
+        """Frames that the host sends. Hot: once a batch, and one decision a frame."""
+        self._reclaim()
+        bridge = self.bridge
+        forward, view, aware = bridge.forward, batch.view, bridge.aware
+        ways = [forward(LOCAL, view[start + HEAD_SIZE : stop], now) for start, stop in batch.spans()]
+        first = ways[0] if ways else NOWHERE
+        if not aware and all(way is first or way == first for way in ways):
+            return [Parcel(first.ports, batch)] if first.ports else []
+        sorter = _Sorter(self)
+        for (frame, header), way in zip(batch.frames(), ways, strict=True):
+            sorter.add(way, (header, frame))
+        return sorter.parcels
+
+    def inbound(self, port: int, frames: Sequence[Iovec], now: float) -> tuple[list[Iovec], list[Parcel]]:
+        """Frames that a peer sent: what the host gets, and what goes on to other peers. Hot: once a burst."""
+        self._reclaim()
+        forward, aware = self.bridge.forward, self.bridge.aware
+        local: list[Iovec] = []
+        sorter: _Sorter | None = None
+        for frame in frames:
+            way = forward(port, frame[1] if len(frame[0]) == VNET_SIZE else memoryview(frame[0])[VNET_SIZE:], now)
+            if way.ports == (LOCAL,) and not aware:
+                local.append(frame)
+                continue
+            if not way.ports:
+                continue
+            if sorter is None:
+                sorter = _Sorter(self)
+            sorter.add(way, _parted(frame), local)
+        return local, [] if sorter is None else sorter.parcels
+
+    # memory
+
+    def lend(self) -> Batch:
+        """A batch to fill, until the next use of the switchboard."""
+        batch = self._spare.pop() if self._spare else Batch()
+        batch.clear()
+        self._lent.append(batch)
+        return batch
+
+    def _reclaim(self) -> None:
+        if self._lent:
+            self._spare += self._lent[: MAX_SPARE - len(self._spare)]
+            self._lent.clear()
+
+    # time
+
+    def tick(self, now: float) -> tuple[list[Iovec], list[Parcel]]:
+        """Frames of the switch's own that are due: for the host, and for peers."""
+        self._reclaim()
+        emissions, wanted = self.bridge.tick(now)
+        local: list[Iovec] = []
+        sorter = _Sorter(self)
+        for emission in emissions:
+            sorter.add(Egress(emission.vlan, (emission.port,)), (NO_OFFLOAD, memoryview(emission.frame)), local)
+        for vlan, query in wanted:
+            frame = memoryview(query_frame(query, self._address))
+            sorter.add(Egress(vlan, self.bridge.members(vlan)), (NO_OFFLOAD, frame), local)
+        return local, sorter.parcels
+
+
+def _parted(frame: Iovec) -> Iovec:
+    """The frame with its virtio_net_hdr in a part of its own: what was joined has the packet's headers in the first."""
+    first = frame[0]
+    if len(first) == VNET_SIZE:
+        return frame
+    return (first[:VNET_SIZE], memoryview(first)[VNET_SIZE:], *frame[1:])
+
+
+class _Sorter:
+    """Puts frames into one batch for each set of ports they go to."""
+
+    def __init__(self, board: Switchboard) -> None:
+        self._board = board
+        self._open: dict[tuple[int, ...], Batch] = {}
+        self.parcels: list[Parcel] = []
+
+    def add(self, way: Egress, frame: Iovec, local: list[Iovec] | None = None) -> None:
+        """A frame and where it goes; what is for the host is put into `local`."""
+        ports = way.ports
+        if self._board.bridge.aware:
+            for form, some in self._forms(way, frame):
+                self._put(some, form, local)
+        else:
+            self._put(ports, frame, local)
+
+    def _forms(self, way: Egress, frame: Iovec) -> Iterable[tuple[Iovec, tuple[int, ...]]]:
+        """The frame with and without its tag, each with the ports that want it so."""
+        bridge = self._board.bridge
+        header, *parts = frame
+        whole = parts[0] if len(parts) == 1 else b"".join(parts)
+        forms: dict[bool, list[int]] = {}
+        for port in way.ports:
+            forms.setdefault(bridge.vlans(port).native == way.vlan, []).append(port)
+        for some in forms.values():
+            yield bridge.vlans(some[0]).egress(bytes(header), memoryview(whole), way.vlan), tuple(some)
+
+    def _put(self, ports: tuple[int, ...], frame: Iovec, local: list[Iovec] | None) -> None:
+        if LOCAL in ports:
+            assert local is not None, "what the host sent does not go back to it"
+            local.append(frame)
+            ports = tuple([port for port in ports if port != LOCAL])
+        if not ports:
+            return
+        batch = self._open.get(ports)
+        if batch is None or batch.full:
+            batch = self._open[ports] = self._board.lend()
+            self.parcels.append(Parcel(ports, batch))
+        batch.append_parts(frame[0], frame[1:])

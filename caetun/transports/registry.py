@@ -1,0 +1,75 @@
+"""Which transports there are, by name: our own, and what other packages add by the entry point `caetun.transports`.
+
+A module is imported when its transport is first used: most tunnels need one of them, and a start must be quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, cast
+
+from caetun.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from caetun.transports.base import Transport
+
+ENTRY_POINTS: Final = "caetun.transports"
+BUILT_IN: Final = {
+    "udp": "caetun.transports.udp:UDP",
+    "quic": "caetun.transports.quic:QUIC",
+    "tcp": "caetun.transports.tcp:TCP",
+    "tls": "caetun.transports.tcp:TLS",
+    "ws": "caetun.transports.websocket:WS",
+    "wss": "caetun.transports.websocket:WSS",
+}
+"""Name -> module and object."""
+DEFAULT_PORTS: Final = {"udp": 4500, "quic": 443, "tcp": 443, "tls": 443, "ws": 80, "wss": 443}
+"""Name -> port of a URL that names none."""
+_PACKAGES: Final = {"quic": "aioquic", "ws": "websockets", "wss": "websockets"}
+"""What else a transport needs, and comes with `pip install caetun[...]`."""
+AUTO: Final = ("udp", "quic", "tcp", "wss", "ws")
+"""What `--transport auto` stands for, best first. tcp before wss, as it costs half; tls is left out: what lets it pass
+lets wss pass."""
+
+
+def names() -> tuple[str, ...]:
+    """Every transport that this installation can use, our own first."""
+    return (*BUILT_IN, *sorted(name for name in _added() if name not in BUILT_IN))
+
+
+def known(name: str) -> bool:
+    """Whether there is a transport of that name. Looks for other packages only if it is none of ours."""
+    return name in BUILT_IN or name in _added()
+
+
+def find(name: str) -> Transport:
+    """The transport of that name; raises ConfigurationError if it is unknown or cannot be loaded."""
+    try:
+        if name in BUILT_IN:
+            module, _, attribute = BUILT_IN[name].partition(":")
+            return cast("Transport", getattr(import_module(module), attribute))
+        added = _added()
+        if name in added:
+            return cast("Transport", added[name].load())
+    except ImportError as error:
+        package = _PACKAGES.get(name, error.name or "a package")
+        raise ConfigurationError(
+            f"transport {name}: needs the package {package}, which is not installed: pip install {package}"
+        ) from error
+    raise ConfigurationError(f"transport {name}: there is none of that name: available: {', '.join(names())}")
+
+
+def default_port(name: str) -> int | None:
+    """The port of a URL of that scheme that names none; None if the transport has no usual one."""
+    if name in BUILT_IN:
+        return DEFAULT_PORTS[name]
+    return find(name).default_port or None
+
+
+def _added() -> dict[str, EntryPoint]:
+    """Entry points of other packages, by name."""
+    from importlib.metadata import entry_points
+
+    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}

@@ -1,0 +1,109 @@
+"""The control socket, and `caetun show` at its other end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import pytest
+
+from caetun.cli import show
+from caetun.daemon.control import MAX_CLIENTS, Control
+from caetun.daemon.status import VIEWS, Status
+from caetun.errors import HostError, NetworkError
+from caetun.types import DropReason, Drops
+
+
+class NoNode:
+    """A node with no peers and no switch."""
+
+    peers: ClassVar[dict[bytes, object]] = {}
+    bridge = None
+
+    @staticmethod
+    def port_names() -> dict[int, str]:
+        return {}
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> AsyncIterator[Path]:
+    drops = Drops({DropReason.LINK_FULL: 3})
+    status = Status(cast(Any, NoNode()), drops, lambda: None)
+    control = Control(asyncio.get_running_loop(), tmp_path / "run" / "tap0.sock", status)
+    control.start()
+    yield tmp_path / "run" / "tap0.sock"
+    control.close()
+    assert not (tmp_path / "run" / "tap0.sock").exists()
+
+
+async def ask(path: Path, line: bytes) -> dict[str, Any]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(line + b"\n")
+    answer = await reader.readline()
+    writer.close()
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+async def test_rows_come_back(path: Path) -> None:
+    assert await ask(path, b'{"show": "drops"}') == {"rows": [{"reason": "link.full", "times": 3}]}
+    for what in VIEWS:
+        assert "rows" in await ask(path, json.dumps({"show": what}).encode())
+
+
+@pytest.mark.parametrize("line", [b"", b"drops", b"[]", b"{}", b'{"show": 1}', b'{"show": "all"}', b"[" * 3000])
+async def test_what_is_not_understood_is_told(path: Path, line: bytes) -> None:
+    assert "error" in await ask(path, line)
+
+
+async def test_only_its_user_can_ask(path: Path) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_endless_questions_end(path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"x" * 100_000)
+    with contextlib.suppress(ConnectionResetError):  # what it did not read
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_too_many_clients_are_turned_away(path: Path) -> None:
+    clients = [await asyncio.open_unix_connection(path) for _ in range(MAX_CLIENTS + 1)]
+    assert await clients[-1][0].read() == b""
+    for _, writer in clients:
+        writer.close()
+
+
+async def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_a_living_one_is_not(path: Path, tmp_path: Path) -> None:
+    status = Status(cast(Any, NoNode()), Drops(), lambda: None)
+    second = Control(asyncio.get_running_loop(), path, status)
+    with pytest.raises(NetworkError, match=r"tap0\.sock: control socket cannot be made"):
+        second.start()
+    dead = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
+        left.bind(str(dead))
+    third = Control(asyncio.get_running_loop(), dead, status)
+    third.start()
+    assert "rows" in await ask(dead, b'{"show": "drops"}')
+    third.close()
+
+
+async def test_show_prints_a_table(path: Path) -> None:
+    rows = await asyncio.to_thread(show.ask, path, "drops")
+    assert show.table(rows) == "reason     times\nlink.full      3"
+    assert show.table([]) == "(nothing)"
+
+
+async def test_show_says_in_words_why_it_cannot(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="is the tunnel running"):
+        await asyncio.to_thread(show.ask, tmp_path / "nobody.sock", "drops")
+    with pytest.raises(HostError, match="nothing of that name"):
+        await asyncio.to_thread(show.ask, path, "all")

@@ -1,0 +1,230 @@
+"""The switch: what goes where, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caetun.l2.bridge import MUTE_SECONDS, NOWHERE, BpduPolicy, Bridge, PortSettings
+from caetun.l2.loop import FRESH_SECONDS, LoopProbes
+from caetun.l2.snooping import SnoopingSettings
+from caetun.l2.storm import DEFAULTS, Rate, Storm
+from caetun.l2.vlan import access, trunk
+from caetun.types import DropReason, Drops
+from caetun.wire.membership import GroupRecord, Kind
+from tests.l2.frames import data, ethernet, mac, report
+
+BROADCAST = b"\xff" * 6
+GROUP = bytes((239, 1, 2, 3))
+PROBES = LoopProbes(bytes(32), mac(0xFFFFFF))
+
+
+def frame(source: int, destination: int | bytes, kind: int = 0x1234, tag: bytes = b"") -> bytes:
+    to = destination if isinstance(destination, bytes) else mac(destination)
+    whole = ethernet(to, mac(source), kind, bytes(46))
+    return whole[:12] + tag + whole[12:]
+
+
+def bridge(*ports: PortSettings, drops: Drops | None = None, **snooping: object) -> Bridge:
+    made = Bridge(
+        Drops() if drops is None else drops,
+        PROBES,
+        SnoopingSettings(**snooping),  # type: ignore[arg-type]
+    )
+    for number, settings in enumerate(ports or [PortSettings(name) for name in ("local", "attic", "office")]):
+        made.add_port(number, settings, 0.0)
+    return made
+
+
+def goes(switch: Bridge, port: int, what: bytes, now: float = 1.0) -> set[int]:
+    return set(switch.forward(port, what, now).ports)
+
+
+class TestForwarding:
+    def test_unknown_is_flooded_known_is_not(self) -> None:
+        switch = bridge()
+        assert goes(switch, 0, frame(1, 2)) == {1, 2}
+        assert goes(switch, 2, frame(2, 1)) == {0}
+        assert goes(switch, 0, frame(1, 2)) == {2}
+
+    def test_broadcast_goes_everywhere_else(self) -> None:
+        assert goes(bridge(), 1, frame(1, BROADCAST)) == {0, 2}
+
+    def test_what_is_behind_the_same_port_stays_there(self) -> None:
+        drops = Drops()
+        switch = bridge(drops=drops)
+        goes(switch, 1, frame(1, 9))
+        assert goes(switch, 1, frame(2, 1)) == set()
+        assert drops == {DropReason.BRIDGE_SAME_PORT: 1}
+
+    def test_a_frame_from_a_group_is_dropped(self) -> None:
+        drops = Drops()
+        assert goes(bridge(drops=drops), 1, ethernet(mac(2), b"\x01" + mac(1)[1:], 0x0800, bytes(46))) == set()
+        assert drops == {DropReason.BRIDGE_SOURCE: 1}
+
+    def test_llc_frames_are_carried(self) -> None:
+        assert goes(bridge(), 0, frame(1, 2, kind=0x0030)) == {1, 2}
+
+    def test_a_port_that_is_gone_is_no_destination(self) -> None:
+        switch = bridge()
+        goes(switch, 2, frame(2, 1))
+        switch.remove_port(2)
+        assert goes(switch, 0, frame(1, 2)) == {1}
+        assert switch.forward(2, frame(2, 1), 1.0) == NOWHERE
+
+
+class TestReserved:
+    @pytest.mark.parametrize("last", range(16))
+    def test_reserved_addresses_stay_on_their_link(self, last: int) -> None:
+        drops = Drops()
+        switch = bridge(drops=drops)
+        assert goes(switch, 1, frame(1, bytes.fromhex("0180c20000") + bytes((last,)))) == set()
+        assert drops == {DropReason.BRIDGE_PAUSE if last == 1 else DropReason.BRIDGE_RESERVED: 1}
+
+    def test_beyond_them_is_ordinary_multicast(self) -> None:
+        assert goes(bridge(), 1, frame(1, bytes.fromhex("0180c2000020"))) == {0, 2}
+
+    def test_bpdus_by_policy(self) -> None:
+        bpdu = frame(1, bytes.fromhex("0180c2000000"))
+        ports = [PortSettings(str(policy), bpdu=policy) for policy in BpduPolicy]
+        switch = bridge(*ports)
+        assert goes(switch, 0, bpdu) == set()
+        assert goes(switch, 1, bpdu) == {0, 2}
+        assert goes(switch, 2, bpdu) == set()
+        assert switch.muted == [2]
+        assert "block sends spanning-tree frames" in switch.notices[0].text
+
+
+class TestGroupsOfPorts:
+    def test_isolated_ports_reach_the_others_only(self) -> None:
+        drops = Drops()
+        switch = bridge(
+            PortSettings("a", isolated=True), PortSettings("b", isolated=True), PortSettings("c"), drops=drops
+        )
+        assert goes(switch, 0, frame(1, BROADCAST)) == {2}
+        assert goes(switch, 2, frame(3, 1)) == {0}
+        assert goes(switch, 1, frame(2, 1)) == set()
+        assert drops == {DropReason.BRIDGE_ISOLATED: 1}
+
+    def test_split_horizon_between_mesh_ports(self) -> None:
+        switch = bridge(PortSettings("local"), PortSettings("a", mesh=True), PortSettings("b", mesh=True))
+        assert goes(switch, 1, frame(1, BROADCAST)) == {0}
+        assert goes(switch, 0, frame(2, BROADCAST)) == {1, 2}
+
+
+class TestVlans:
+    def switch(self, drops: Drops | None = None) -> Bridge:
+        return bridge(
+            PortSettings("seven", vlans=access(7)),
+            PortSettings("eight", vlans=access(8)),
+            PortSettings("trunk", vlans=trunk(frozenset({7, 8}))),
+            PortSettings("plain"),
+            drops=drops,
+        )
+
+    def test_each_is_a_network_of_its_own(self) -> None:
+        switch = self.switch()
+        assert switch.forward(0, frame(1, BROADCAST), 1.0) == (7, (2,))
+        assert switch.forward(1, frame(1, BROADCAST), 1.0) == (8, (2,))
+        assert switch.forward(2, frame(2, 1, tag=b"\x81\0\0\x07"), 1.0) == (7, (0,))
+        assert switch.forward(2, frame(2, 1, tag=b"\x81\0\0\x08"), 1.0) == (8, (1,))
+        assert switch.forward(3, frame(3, BROADCAST), 1.0) == (1, ())
+
+    def test_what_does_not_belong_is_dropped(self) -> None:
+        drops = Drops()
+        switch = self.switch(drops)
+        assert goes(switch, 2, frame(1, BROADCAST)) == set()
+        assert goes(switch, 0, frame(1, BROADCAST, tag=b"\x81\0\0\x08")) == set()
+        assert drops == {DropReason.BRIDGE_VLAN: 2}
+
+    def test_without_any_setting_tags_are_payload(self) -> None:
+        assert bridge().forward(0, frame(1, BROADCAST, tag=b"\x81\0\0\x08"), 1.0) == (0, (1, 2))
+
+
+class TestMulticast:
+    def test_members_only_and_never_back(self) -> None:
+        switch = bridge()
+        switch.tick(0.0)
+        for port in (0, 1):
+            goes(switch, port, report(port + 10, 3, GroupRecord(Kind.TO_EXCLUDE, GROUP)))
+        assert goes(switch, 2, data(5, GROUP)) == {0, 1}
+        assert goes(switch, 0, data(10, GROUP)) == {1}
+
+    def test_a_new_port_makes_it_ask(self) -> None:
+        switch = bridge()
+        switch.tick(0.0)
+        assert switch.tick(1.0)[1] == []
+        switch.add_port(3, PortSettings("new"), 2.0)
+        assert [len(wanted.query.group) for wanted in switch.tick(2.0)[1]] == [4, 16]
+
+
+class TestStorms:
+    def test_a_class_has_its_budget_and_others_theirs(self) -> None:
+        drops = Drops()
+        storm = {**DEFAULTS, Storm.BROADCAST: Rate(10, 5)}
+        switch = bridge(PortSettings("a", storm=storm), PortSettings("b"), drops=drops)
+        assert [goes(switch, 0, frame(1, BROADCAST)) for _ in range(7)] == [{1}] * 5 + [set()] * 2
+        assert drops == {DropReason.BRIDGE_STORM: 2}
+        assert goes(switch, 0, frame(1, BROADCAST, kind=0x0806)) == {1}
+        assert goes(switch, 1, frame(2, BROADCAST)) == {0}
+
+    def test_what_is_known_has_no_limit(self) -> None:
+        switch = bridge()
+        goes(switch, 1, frame(2, 1))
+        assert all(goes(switch, 0, frame(1, 2)) == {1} for _ in range(10_000))
+
+
+class TestLoops:
+    def probe(self, switch: Bridge, port: int, now: float) -> bytes:
+        return next(emission.frame for emission in switch.tick(now)[0] if emission.port == port)
+
+    def test_a_probe_that_comes_back_mutes_the_younger_port(self) -> None:
+        switch = bridge()
+        probe = self.probe(switch, 1, 10.0)
+        assert goes(switch, 2, probe, 10.1) == set()
+        assert switch.muted == [2]
+        assert "attic and office are also joined by another way" in switch.notices[0].text
+        assert goes(switch, 2, frame(2, BROADCAST), 10.2) == set()
+        assert goes(switch, 0, frame(1, BROADCAST), 10.2) == {1}, "nor does anything leave by it"
+        switch.tick(10.1 + MUTE_SECONDS)
+        assert goes(switch, 2, frame(2, BROADCAST), 10.1 + MUTE_SECONDS) == {0, 1}
+        assert [notice.event for notice in switch.notices] == ["bridge.muted", "bridge.unmuted"]
+
+    def test_a_loop_that_stays_keeps_the_port_muted(self) -> None:
+        switch = bridge()
+        goes(switch, 2, self.probe(switch, 1, 10.0), 10.1)
+        for second in range(12, 100, 2):
+            goes(switch, 2, self.probe(switch, 1, float(second)), second + 0.1)
+            assert switch.muted == [2]
+
+    def test_a_hub_without_a_tree_behind_one_port_mutes_that(self) -> None:
+        switch = bridge()
+        assert goes(switch, 1, self.probe(switch, 1, 10.0), 10.1) == set()
+        assert switch.muted == [1]
+
+    def test_nobody_else_can_mute_a_port(self) -> None:
+        switch, now = bridge(), 10.0
+        probe = self.probe(switch, 1, now)
+        for other in (LoopProbes(b"\1" * 32, mac(9)).make(1, now), probe[:15] + b"\0" + probe[16:], probe[:40]):
+            goes(switch, 2, other, now)
+        goes(switch, 2, probe, now + FRESH_SECONDS + 1)
+        assert switch.muted == []
+
+    def test_a_flapping_address_is_held_and_told(self) -> None:
+        drops = Drops()
+        switch = bridge(drops=drops)
+        for number in range(10):
+            goes(switch, 1 + number % 2, frame(7, BROADCAST), 1.0 + number / 10)
+        assert drops[DropReason.BRIDGE_FLAPPING] > 0
+        assert len(switch.notices) == 1
+        assert "keeps moving" in switch.notices[0].text
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.binary(min_size=14, max_size=90), st.floats(0, 10)), max_size=30))
+def test_any_frames_never_come_back_by_their_own_port(frames: list[tuple[int, bytes, float]]) -> None:
+    switch, now = bridge(), 0.0
+    for port, what, wait in frames:
+        now += wait
+        assert port not in switch.forward(port, what, now).ports
+        switch.tick(now)

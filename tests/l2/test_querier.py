@@ -1,0 +1,151 @@
+"""Who asks: start-up, election, questions after a leave; in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from caetun.l2.filter import Asked
+from caetun.l2.querier import (
+    LAST_MEMBER_INTERVAL,
+    MAX_QUESTIONS,
+    QUERY_INTERVAL,
+    RESPONSE_INTERVAL,
+    Querier,
+    State,
+)
+from caetun.wire.membership import Query
+
+NOBODY, LOW, OURS, HIGH = (bytes((192, 0, 2, number)) if number else bytes(4) for number in (0, 1, 5, 9))
+GROUP, SOURCE = bytes((239, 1, 2, 3)), bytes((198, 51, 100, 1))
+GENERAL = Query(3, OURS, NOBODY, RESPONSE_INTERVAL, robustness=2, interval=QUERY_INTERVAL)
+
+
+def heard(source: bytes) -> Query:
+    return Query(3, source, NOBODY, 8.0, robustness=3, interval=60.0)
+
+
+def asked_until(querier: Querier, end: float) -> list[tuple[float, Query]]:
+    """Everything it asks up to a time, each when it is due."""
+    asked: list[tuple[float, Query]] = []
+    while (due := querier.next_deadline()) is not None and due <= end:
+        asked += [(due, query) for query in querier.tick(due)]
+    return asked
+
+
+class TestAsking:
+    def test_8_6_and_8_7_soon_at_first_then_every_interval(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        asked = asked_until(querier, 300.0)
+        assert [at for at, _ in asked] == [0.0, QUERY_INTERVAL / 4, QUERY_INTERVAL / 4 + QUERY_INTERVAL, 281.25]
+        assert {query for _, query in asked} == {GENERAL}
+        assert querier.timing.membership == 260.0
+
+    def test_switched_off_it_never_asks(self) -> None:
+        querier = Querier(OURS, 3, False, 0.0)
+        assert querier.next_deadline() is None
+        assert querier.tick(1000.0) == []
+        assert not querier.live(0.0)
+        assert not querier.ask_about(GROUP, Asked(True), 0.0)
+
+    def test_when_the_topology_changes_it_asks_at_once(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        asked_until(querier, 100.0)
+        querier.topology_changed(100.0)
+        assert querier.tick(100.0) == [GENERAL]
+
+
+class TestElection:
+    def test_6_6_2_a_lower_address_silences_us_until_it_is_gone(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.heard(heard(LOW), 10.0)
+        assert (querier.state, querier.other) == (State.LISTENING, LOW)
+        until = 10.0 + 3 * 60.0 + 8.0 / 2
+        assert querier.next_deadline() == until
+        assert querier.tick(until - 0.1) == []
+        assert querier.tick(until) == [GENERAL]
+        assert (querier.state, querier.other) == (State.ASKING, NOBODY)
+
+    def test_6_6_2_a_higher_address_does_not(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.heard(heard(HIGH), 10.0)
+        assert querier.state is State.ASKING
+
+    def test_6_6_2_of_two_others_the_lower_one_counts(self) -> None:
+        querier = Querier(HIGH, 3, True, 0.0)
+        querier.heard(heard(LOW), 10.0)
+        querier.heard(heard(OURS), 11.0)
+        assert querier.other == LOW
+        querier.heard(heard(OURS), 1000.0)
+        assert querier.other == OURS
+
+    def test_4541_a_proxy_without_an_address_yields_to_anybody_but_its_like(self) -> None:
+        querier = Querier(NOBODY, 3, True, 0.0)
+        querier.heard(heard(NOBODY), 10.0)
+        assert querier.state is State.ASKING
+        querier.heard(heard(HIGH), 11.0)
+        assert querier.state is State.LISTENING
+        assert querier.live(12.0)
+
+    def test_8_timers_are_those_of_whoever_asks(self) -> None:
+        querier = Querier(HIGH, 3, True, 0.0)
+        querier.heard(heard(LOW), 10.0)
+        assert querier.timing.membership == 3 * 60.0 + 8.0
+
+    def test_a_listener_that_is_off_knows_whether_somebody_asks(self) -> None:
+        querier = Querier(NOBODY, 3, False, 0.0)
+        querier.heard(heard(HIGH), 10.0)
+        assert querier.state is State.OFF
+        assert querier.live(100.0)
+        assert not querier.live(1000.0)
+
+    def test_a_question_about_one_group_tells_nothing_of_others(self) -> None:
+        querier = Querier(NOBODY, 3, False, 0.0)
+        querier.heard(heard(HIGH)._replace(group=GROUP), 10.0)
+        assert not querier.live(10.0)
+
+    def test_6_6_2_after_a_silence_hosts_have_time_to_answer_first(self) -> None:
+        querier = Querier(NOBODY, 3, False, 0.0)
+        querier.heard(heard(HIGH), 10.0)
+        assert [querier.live(at) for at in (10.0, 17.9, 18.0)] == [False, False, True]
+        querier.heard(heard(HIGH), 100.0)
+        assert querier.live(100.0), "they have answered before"
+
+
+class TestQuestions:
+    def test_6_4_2_a_leave_is_asked_about_twice(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        asked_until(querier, 100.0)
+        assert querier.ask_about(GROUP, Asked(True), 100.0)
+        asked = asked_until(querier, 110.0)
+        assert [at for at, _ in asked] == [100.0, 100.0 + LAST_MEMBER_INTERVAL]
+        assert {(query.group, query.max_response) for _, query in asked} == {(GROUP, LAST_MEMBER_INTERVAL)}
+
+    def test_6_6_3_2_sources_are_asked_about_by_name(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        querier.ask_about(GROUP, Asked(sources=frozenset({SOURCE})), 1.0)
+        (query,) = querier.tick(1.0)
+        assert (query.group, query.sources) == (GROUP, (SOURCE,))
+
+    def test_an_old_querier_asks_for_groups_only(self) -> None:
+        querier = Querier(OURS, 2, True, 0.0)
+        querier.tick(0.0)
+        querier.ask_about(GROUP, Asked(True, frozenset({SOURCE})), 1.0)
+        (query,) = querier.tick(1.0)
+        assert (query.version, query.group, query.sources, query.robustness) == (2, GROUP, (), 0)
+
+    def test_whoever_listens_leaves_it_to_the_querier(self) -> None:
+        querier = Querier(HIGH, 3, True, 0.0)
+        querier.heard(heard(LOW), 10.0)
+        assert not querier.ask_about(GROUP, Asked(True), 11.0)
+
+    def test_a_flood_of_leaves_is_no_flood_of_questions(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        for number in range(10_000):
+            querier.ask_about(b"\xef" + number.to_bytes(3, "big"), Asked(True), 1.0)
+        assert len(querier.tick(1.0)) == MAX_QUESTIONS
+
+    @pytest.mark.parametrize("asked", [Asked(), Asked(False, frozenset())])
+    def test_nothing_is_no_question(self, asked: Asked) -> None:
+        assert not Querier(OURS, 3, True, 0.0).ask_about(GROUP, asked, 1.0)
