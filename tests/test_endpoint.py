@@ -11,7 +11,7 @@ from caetun.endpoint import Endpoint, parse_endpoint, parse_remote, parse_transp
 HOSTS = st.one_of(
     st.just(""),
     st.ip_addresses().map(str),
-    st.from_regex(r"[a-z][a-z0-9]{0,9}(\.[a-z][a-z0-9-]{0,9}[a-z0-9])*", fullmatch=True),
+    st.from_regex(r"[a-z][a-z0-9]{0,9}(\.[a-z][a-z0-9-]{0,9}[a-z0-9]){0,4}", fullmatch=True),
 )
 PORTS = st.integers(0, 65535)
 PATHS = st.from_regex(r"(/[a-z0-9._~-]{1,9}){0,3}", fullmatch=True)
