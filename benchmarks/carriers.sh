@@ -24,8 +24,8 @@ ours=()
 for carrier in $CARRIERS; do
     common="--mode tap --transport $carrier --secret-file \$SECRET --mtu \$INNER_MTU --dev cae0 --log-level warning"
     ours+=(--custom "caetun-$carrier"
-        --cmd-a "exec \$PYTHON -m caetun $common --connect \$OUTER_B:4500 --address \$INNER_A/24"
-        --cmd-b "exec \$PYTHON -m caetun $common --listen \$OUTER_B:4500 --address \$INNER_B/24")
+        --cmd-a "RUNTIME_DIRECTORY=$scratch/a exec \$PYTHON -m caetun $common --connect \$OUTER_B:4500 --address \$INNER_A/24"
+        --cmd-b "RUNTIME_DIRECTORY=$scratch/b exec \$PYTHON -m caetun $common --listen \$OUTER_B:4500 --address \$INNER_B/24")
 done
 tcp='exec $PYTHON $PROTOTYPES/tcp_superframes.py'
 quic='exec $PYTHON $PROTOTYPES/quic_superframes.py'
@@ -35,10 +35,12 @@ ours+=(--custom proto-tcp
     --cmd-a "sleep 1; $quic c \$OUTER_A \$OUTER_B \$INNER_A \$INNER_MTU \$CERT \$KEY"
     --cmd-b "$quic s \$OUTER_B \$OUTER_A \$INNER_B \$INNER_MTU \$CERT \$KEY")
 
+status=0
 for offload in $OFFLOADS; do
     echo
     echo "## veth $offload offloads"
     flag=(); [ "$offload" = with ] || flag=(--no-offload)
     python3 "$PEERS" --peers "$OTHERS" --mtu 1500 --seconds "$SECONDS_EACH" --rounds "$ROUNDS" "${flag[@]}" \
-        --json "$scratch/$offload.json" "${ours[@]}"
+        --json "$scratch/$offload.json" "${ours[@]}" || status=$?
 done
+exit $status

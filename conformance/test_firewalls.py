@@ -16,7 +16,7 @@ from tests.tunnel.ends import ping as ping_often
 from tests.tunnel.street import AT_MOST, NGINX_PATH, PRIVATE, Street, arguments_of, call, listen, stop
 from tests.tunnel.watch import until, way
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "firewall", "ip", "ping")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "firewall", "ip", "ping"), pytest.mark.slow]
 
 # chosen by us
 BULK_SECONDS: Final = 2.0

@@ -13,7 +13,7 @@ from tests.tunnel.ends import INNER4, End
 from tests.tunnel.street import Street, stop
 from tests.tunnel.watch import descriptors, way
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "firewall", "ip")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "firewall", "ip"), pytest.mark.slow]
 
 # chosen by us
 CARRIERS: Final = ("udp", "quic", "tcp", "tls", "ws", "wss")

@@ -22,7 +22,7 @@ from tests.tunnel.ends import INNER4, OUTER4, start, tunnel_arguments, two_hosts
 from tests.tunnel.idle import Others
 from tests.tunnel.iperf import iperf
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "iperf3", "offload")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "iperf3", "offload"), pytest.mark.slow]
 
 # chosen by us
 _LOSING: Final = Cable(delay=0.010, loss=0.01)

@@ -62,6 +62,9 @@ class Pipe(Protocol):
         Raises BlockingIOError if there is nothing yet, OSError (`ssl.SSLError` too) if the stream is broken.
         """
 
+    def acknowledge(self) -> None:
+        """Have the kernel acknowledge what has come now, not some 40 ms later with something of ours (tcp(7))."""
+
     def send(self, parts: Sequence[Buffer]) -> int:
         """Send the parts one after the other (at most 1,024); returns how many bytes of them were taken.
 
@@ -102,6 +105,10 @@ class PlainPipe:
     def receive_into(self, buffer: memoryview) -> int:
         """One `recv`."""
         return self._sock.recv_into(buffer)
+
+    def acknowledge(self) -> None:
+        """Have the kernel do so now."""
+        _acknowledge(self._sock)
 
     def send(self, parts: Sequence[Buffer]) -> int:
         """One `sendmsg`: nothing is copied on this side of the kernel."""
@@ -205,6 +212,10 @@ class TlsPipe:
             raise BlockingIOError
         return got
 
+    def acknowledge(self) -> None:
+        """Have the kernel do so now."""
+        _acknowledge(self._sock)
+
     def send(self, parts: Sequence[Buffer]) -> int:
         """Seal some parts together and give them to the socket, until it takes no more."""
         if not self.flush():
@@ -270,6 +281,11 @@ def tune(sock: socket.socket) -> None:
     ):
         with contextlib.suppress(OSError):
             sock.setsockopt(level, option, value)
+
+
+def _acknowledge(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def _hang_up(sock: socket.socket) -> None:
