@@ -27,7 +27,6 @@ from caetun.transports.pipes import Pipe, describe, open_pipe
 from caetun.transports.site import SERVER
 from caetun.transports.stream import StreamLink
 from caetun.transports.talk import Talk
-from caetun.types import DropReason
 from caetun.wire.http import Request
 from caetun.wire.websocket import POLICY, Answer, WebSocketCodec, read_answer
 
@@ -113,7 +112,6 @@ class WebSocketLink(StreamLink):
 
     def _estrange(self) -> None:
         """A web site would be an odd answer within a WebSocket: a Close frame, and no more, is one."""
-        self._context.drops.count(DropReason.STREAM_STRANGER)
         self.send_bytes(self._frames.farewell(POLICY))
         self._detach()
         self.pipe.close()

@@ -38,6 +38,9 @@ PATIENCE: Final = 20.0
 """Seconds after which something that should have happened has not; far more than it takes on an idle machine."""
 _POLL: Final = 0.02
 """Seconds between two looks at a log."""
+_AT_ONCE: Final = 3
+"""Echo requests that anybody may send without a pause between them."""
+_ORDINARY: Final = {"start", "peer.up", "path.mtu", "counters"}
 _STATE: Final = "/run/caetun-state"
 _RUNTIME: Final = "/run/caetun"
 """Hosts have a /run of their own: nothing of this machine's is touched, and two tunnels may have one device name."""
@@ -82,6 +85,15 @@ class End:
         lines = self.said().rpartition("\n")[0].splitlines()  # the last line may still be being written
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
         return [event for event in events if not names or event["event"] in names]
+
+    def troubles(self) -> list[dict[str, Any]]:
+        """The events that a tunnel which comes up once, and stays up, does not have."""
+        return [
+            event
+            for event in self.events()
+            if event["event"] not in _ORDINARY
+            and not (event["event"] == "ladder" and event["message"].startswith("up via"))
+        ]
 
     def wait_for(self, name: str, count: int = 1, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait until an event has occurred `count` times; returns the last one."""
@@ -207,9 +219,14 @@ def start(hosts: Sequence[Host], arguments: Sequence[Sequence[str]]) -> tuple[En
 def ping(host: Host, address: str, *, count: int = 3, size: int = 56, interval: float = 0.01, wait: float = 2.0) -> int:
     """Send echo requests with `size` bytes of data, `interval` seconds apart; returns how many were answered.
 
-    `wait`: seconds for the last answer.
+    Up to three are sent at once. `wait`: seconds for the last answer.
     """
-    command = ["ping", "-n", "-q", "-c", str(count), "-i", str(interval), "-W", str(wait), "-s", str(size), address]
+    command = ["ping", "-n", "-q", "-c", str(count), "-W", str(wait), "-s", str(size), address]
+    if count <= _AT_ONCE:
+        # Once something has been answered, ping waits for the rest no longer than its interval, whatever -W says.
+        command += ["-l", str(count), "-i", str(max(wait, 1.0))]
+    else:
+        command += ["-i", str(interval)]
     process = host.spawn(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     output = process.communicate(timeout=PATIENCE + count * interval)[0].decode()
     return int(output.partition(" received")[0].rpartition(" ")[2] or 0) if " received" in output else 0
