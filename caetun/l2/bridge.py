@@ -22,7 +22,7 @@ from typing import Final
 from caetun.l2.fdb import REFRESH, Fdb, Learned
 from caetun.l2.guard import Guard
 from caetun.l2.healing import Healing
-from caetun.l2.loop import ETHERTYPE, PROBE_SECONDS, LoopProbes
+from caetun.l2.loop import DESTINATION, PROBE_SECONDS, LoopProbes
 from caetun.l2.neighbours import Neighbours, Suppression
 from caetun.l2.outcome import NOWHERE, Egress, Emission, Notice
 from caetun.l2.port import BpduPolicy, Port, PortSettings
@@ -39,13 +39,14 @@ _RESERVED: Final = bytes.fromhex("0180c20000")
 _PAUSE: Final = 0x01
 _BPDU: Final = 0x00
 _BROADCAST: Final = b"\xff" * 6
-_PROBE_TYPE: Final = ETHERTYPE.to_bytes(2, "big")
 
 # chosen by us
 MUTE_SECONDS: Final = 30.0
 """A port of a loop forwards nothing for so long; then it has another chance."""
 MAX_KNOWN: Final = 8192
 """Decisions kept: pairs of hosts that talk to each other within a second."""
+MAX_PROBED: Final = 32
+"""VLANs of a port that a loop is looked for in at a time; with more in use, they take turns."""
 MAX_WAITING: Final = 1024
 """Frames of our own that wait for `tick`: answers and questions beyond are not sent."""
 
@@ -153,7 +154,7 @@ class Bridge:
         """Decide on a frame that came by a port. Hot: once a frame. `frame`: at least 14 bytes."""
         port = self._ports.get(number)
         if port is None or port.muted:
-            if port is not None and frame[12:14] == _PROBE_TYPE and self._probes.recognise(frame, now) is not None:
+            if port is not None and frame[:6] == DESTINATION and self._probes.recognise(frame, now) is not None:
                 port.muted_until = now + MUTE_SECONDS  # the loop is still there
             return self._drop(DropReason.BRIDGE_MUTED)
         found = self.vlans(number).ingress(frame) if self._aware else UNAWARE
@@ -170,8 +171,8 @@ class Bridge:
         """Steps 3 to 9, for a frame whose like was not decided upon within the last second."""
         destination, source = addresses[:6], addresses[6:]
         group = destination[0] & 1
-        if group and (destination[:5] == _RESERVED or frame[12:14] == _PROBE_TYPE):
-            special = self._special(number, port, destination, frame, now)
+        if group and (destination[:5] == _RESERVED or destination == DESTINATION):
+            special = self._special(number, port, vlan, frame, now)
             if special is not None:
                 return special
         if port.guarded and not self.guard.admits(number, vlan, frame, now):
@@ -242,15 +243,11 @@ class Bridge:
             )
         return found
 
-    def _special(self, number: int, port: Port, destination: bytes, frame: Buffer, now: float) -> Egress | None:
+    def _special(self, number: int, port: Port, vlan: int, frame: Buffer, now: float) -> Egress | None:
         """Reserved addresses and loop probes; None if the frame is an ordinary one after all."""
-        if destination[:5] != _RESERVED:
-            returned = self._probes.recognise(frame, now)
-            if returned is None:
-                return None
-            self._looped(number, returned.port, now)
-            return NOWHERE
-        last = destination[5]
+        if frame[:5] != _RESERVED:
+            return NOWHERE if self._returned(number, vlan, frame, now) else None
+        last = frame[5]
         if last >= 0x10:
             return None
         if last == _BPDU and port.settings.bpdu is BpduPolicy.FORWARD:
@@ -282,14 +279,19 @@ class Bridge:
 
     # loops
 
-    def _looped(self, number: int, sent_by: int, now: float) -> None:
-        """A probe came back: mute the younger port."""
+    def _returned(self, number: int, vlan: int, frame: Buffer, now: float) -> bool:
+        """Whether a frame is a probe of ours that has come back: then, of a loop, the younger port is muted."""
+        returned = self._probes.recognise(frame, now)
+        if returned is None or returned.vlan != vlan:
+            return returned is not None
+        sent_by = returned.port
         names = [self._ports[each].settings.name for each in (sent_by, number) if each in self._ports]
         if number == sent_by:
             text = f"what leaves by {names[0]} comes back by it"
         else:
             text = f"{' and '.join(names)} are also joined by another way"
         self._mute(max(number, sent_by), f"loop: {text}", now)
+        return True
 
     def _mute(self, number: int, why: str, now: float) -> None:
         port = self._ports.get(number)
@@ -298,7 +300,8 @@ class Bridge:
         if not port.muted:
             text = f"{why}: {port.settings.name} is muted for {MUTE_SECONDS:.0f} s"
             self.notices.append(Notice("error", "bridge.muted", text))
-            self.fdb.flush(port=number)
+            # Of a loop, at any port: what went in circles was seen where its sender is not, and may be held there.
+            self.fdb.flush()
             port.muted = True
             self._changed()
         port.muted_until = now + MUTE_SECONDS
@@ -357,11 +360,23 @@ class Bridge:
             return emissions, wanted
         self._probe_at = now + PROBE_SECONDS
         emissions += [
-            Emission(number, self.vlans(number).native or 0, self._probes.make(number, now))
+            Emission(number, vlan, self._probes.make(number, vlan, now))
             for number, port in self._ports.items()
             if not port.muted
+            for vlan in self._probed(number, now)
         ]
         return emissions, wanted
+
+    def _probed(self, number: int, now: float) -> list[int]:
+        """The VLANs of a port to look for a loop in: the one without a tag, and those where somebody is."""
+        if not self._aware:
+            return [UNAWARE]
+        vlans = self.vlans(number)
+        tagged = [vlan for vlan in self.fdb.vlans() if vlan != vlans.native and vlans.has(vlan)]
+        if len(tagged) > MAX_PROBED:
+            turn = int(now / PROBE_SECONDS) * MAX_PROBED % len(tagged)
+            tagged = (tagged[turn:] + tagged)[:MAX_PROBED]
+        return tagged if vlans.native is None else [vlans.native, *tagged]
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""

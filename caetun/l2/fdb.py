@@ -234,6 +234,10 @@ class Fdb:
         ]
         return min(oldest) + self.ageing if oldest else None
 
+    def vlans(self) -> list[int]:
+        """VLANs where somebody has been seen."""
+        return list(self._tables)
+
     def rows(self, now: float) -> Iterator[Row]:
         """Every entry, by VLAN, the longest unseen first."""
         for vlan in sorted(self._tables):
