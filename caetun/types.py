@@ -42,6 +42,7 @@ class DropReason(enum.StrEnum):
     RECORD_EXPIRED_KEY = "record.expired-key"
     RECORD_FORGED = "record.forged"
     RECORD_INCOMPLETE = "record.incomplete"
+    RECORD_LATE = "record.late"
     # handshake
     HANDSHAKE_MALFORMED = "handshake.malformed"
     HANDSHAKE_MAC = "handshake.mac"

@@ -10,6 +10,7 @@ QUIC may share the socket (RFC 9443 shows how): its packets have bit 0x40 of the
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import time
 import weakref
@@ -253,7 +254,8 @@ class UdpEndpoint:
             self._receive_one(now)
         else:
             self._receive_many(now)
-        self._arrivals.burst_end()
+        if self._arrivals.burst_end():
+            self._woken_at = math.inf
         if self._attached is not None:
             self._attached.burst_end(now)
 

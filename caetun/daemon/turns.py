@@ -1,0 +1,132 @@
+"""Whose records a hub opens next, when more come in than it can: no far end's flood makes the others wait.
+
+    records of a link  --within its share-->  opened as they come
+                       --beyond it-->         wait, and are opened one link after the other, between two looks at what
+                                              has come in; what has waited too long is dropped before it costs anything
+
+All far ends that call by UDP share one socket, whose queue is seconds long: so it is emptied first, which costs little,
+and what lies in it is put in order here. Pure: `now` is monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from caetun.transports.base import Link
+from caetun.types import DropReason, Drops
+from caetun.wire.record import Record
+
+# chosen by us
+SHARE: Final = 0.25
+"""Of this process's time a link may take before its records wait: bulk waits, too, which costs it nothing alone."""
+BURST_SECONDS: Final = 0.004
+"""What it may take at once after a pause. With two bursts in its way a ping comes back within 10 ms."""
+AT_ONCE: Final = 16
+"""Records opened before a link's time is looked at: some bursts of a socket, of up to 64 KiB each."""
+WAIT_SECONDS: Final = 0.1
+"""What has waited for longer is dropped: whoever sends so much has new records on the way."""
+MAX_BYTES: Final = 8 << 20
+"""Of one link's waiting records: as much as the socket would hold for all."""
+MAX_RECORDS: Final = 8192
+"""The same for small ones."""
+MAX_LINKS: Final = 1024
+"""Accounts kept; links beyond begin anew."""
+
+
+class _Waiting(NamedTuple):
+    record: Record
+    since: float
+
+
+class _Account:
+    """What one link has taken, and what waits of it."""
+
+    __slots__ = ("left", "octets", "records", "updated")
+
+    def __init__(self, now: float) -> None:
+        self.left = BURST_SECONDS
+        """Seconds it may still take; negative: it has taken too much."""
+        self.updated = now
+        self.records: deque[_Waiting] = deque()
+        self.octets = 0
+
+
+class Turns:
+    """The queues of all links whose records have to wait."""
+
+    def __init__(self, drops: Drops) -> None:
+        self._drops = drops
+        self._accounts: dict[Link, _Account] = {}
+        self._round: deque[Link] = deque()
+        """Links with records that wait, in turn."""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._round)
+
+    def admit(self, link: Link, records: Sequence[Record], now: float) -> Sequence[Record]:
+        """Take in what a link has brought; returns those records that are to be opened at once. Hot: once a burst."""
+        account = self._account(link, now)
+        if account.left <= 0 or account.records:
+            self._keep(link, account, records, now)
+            return ()
+        if len(records) > AT_ONCE:
+            self._keep(link, account, records[AT_ONCE:], now)
+            return records[:AT_ONCE]
+        return records
+
+    def charge(self, link: Link, seconds: float, now: float) -> None:
+        """Opening some records of a link has taken so long."""
+        account = self._account(link, now)
+        account.left = max(-BURST_SECONDS, account.left - seconds)
+
+    def next(self, now: float) -> tuple[Link, Record] | None:
+        """The record to be opened next, of the link whose turn it is; None if nothing waits."""
+        while self._round:
+            link = self._round.popleft()
+            account = self._accounts[link]
+            waiting = account.records
+            late = 0
+            while waiting and now - waiting[0].since > WAIT_SECONDS:
+                account.octets -= len(waiting.popleft().record.body)
+                late += 1
+            if late:
+                self._drops.count(DropReason.RECORD_LATE, late)
+            if not waiting:
+                continue
+            record = waiting.popleft().record
+            account.octets -= len(record.body)
+            if waiting:
+                self._round.append(link)
+            return link, record
+        return None
+
+    def forget(self, link: Link) -> None:
+        """A link is gone. What waits of it is opened nevertheless."""
+        account = self._accounts.get(link)
+        if account is not None and not account.records:
+            del self._accounts[link]
+
+    def _account(self, link: Link, now: float) -> _Account:
+        account = self._accounts.get(link)
+        if account is None:
+            if len(self._accounts) >= MAX_LINKS:
+                self._accounts = {each: kept for each, kept in self._accounts.items() if kept.records}
+            account = self._accounts[link] = _Account(now)
+        account.left = min(BURST_SECONDS, account.left + (now - account.updated) * SHARE)
+        account.updated = now
+        return account
+
+    def _keep(self, link: Link, account: _Account, records: Sequence[Record], now: float) -> None:
+        if records and not account.records:
+            self._round.append(link)
+        for record in records:
+            size = len(record.body)
+            if len(account.records) >= MAX_RECORDS or account.octets + size > MAX_BYTES:
+                self._drops.count(DropReason.RECORD_LATE)
+                continue
+            # Bodies may be views on the memory that the socket is read into next.
+            account.records.append(_Waiting(record._replace(body=bytes(record.body)), now))
+            account.octets += size
