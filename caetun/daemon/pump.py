@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from caetun.daemon.turns import Turns
@@ -22,7 +23,7 @@ from caetun.errors import CaeTunError, DeviceError
 from caetun.node import Node
 from caetun.peers import Event, Output, Peer
 from caetun.transports.base import Link
-from caetun.types import Iovec
+from caetun.types import DropReason, Iovec
 from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
@@ -35,6 +36,8 @@ QUIET_SECONDS: Final = 0.001
 """Between two bursts: more than this, and an answer from the host is worth a look at once."""
 TURN_SECONDS: Final = 0.001
 """For which records that have waited are opened before the sockets are looked at again."""
+WASTE_SECONDS: Final = 0.005
+"""Until the next look at what waits, if nothing waits but what a storm has brought."""
 MAX_SLEEP: Final = 0.25
 """Seconds between looks at the node's deadlines: traffic may move them without re-arming the timer for each batch, and
 a link that went silent is to be doubted half a second later."""
@@ -167,9 +170,7 @@ class Pump:
         began = time.monotonic()
         at_once = turns.admit(link, records, began)
         if at_once:
-            self._open(link, at_once, began)
-            now = time.monotonic()
-            turns.charge(link, now - began, now)
+            self._open_charged(turns, link, at_once, began)
         if turns and self._turn is None:
             self._turn = self._loop.call_soon(self._take_turns, turns)
 
@@ -177,15 +178,27 @@ class Pump:
         """Open some of what waits, then see what has come in meanwhile."""
         self._turn = None
         began = now = time.monotonic()
-        while now - began < TURN_SECONDS and (chosen := turns.next(now)) is not None:
+        chosen = turns.next(now)
+        while chosen is not None:
             link, record = chosen
-            self._open(link, [record], now)
-            before, now = now, time.monotonic()
-            turns.charge(link, now - before, now)
+            now = self._open_charged(turns, link, [record], now)
+            if now - began > TURN_SECONDS:
+                break
+            chosen = turns.next(now)
         self._node.burst_end(now, self._out)
         self._flush()
         if turns and not self._stopped:
-            self._turn = self._loop.call_soon(self._take_turns, turns)
+            later = self._loop.call_soon if chosen is not None else partial(self._loop.call_later, WASTE_SECONDS)
+            self._turn = later(self._take_turns, turns)
+
+    def _open_charged(self, turns: Turns, link: Link, records: Sequence[Record], began: float) -> float:
+        """Open records at the expense of their link; returns the time after that."""
+        drops = self._node.drops
+        thrown_away = drops[DropReason.BRIDGE_STORM]
+        self._open(link, records, began)
+        now = time.monotonic()
+        turns.charge(link, now - began, drops[DropReason.BRIDGE_STORM] != thrown_away, now)
+        return now
 
     def _open(self, link: Link, records: Sequence[Record], now: float) -> None:
         """Have the core open records, and carry out what follows."""
@@ -218,6 +231,10 @@ class Pump:
             # The host answers some frames (ICMP, ARP, TCP) while they are written: no need to wait to be told.
             self._device_readable()
         return bool(self._turns)
+
+    def crowded(self, link: Link) -> bool:
+        """Whether what a link brings now is not worth a look."""
+        return self._turns is not None and self._turns.crowded(link)
 
     def drained(self) -> None:
         """A link that was full takes more: first what has waited, then the device again."""

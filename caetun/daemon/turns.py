@@ -21,6 +21,9 @@ from caetun.wire.record import Record
 # chosen by us
 SHARE: Final = 0.25
 """Of this process's time a link may take before its records wait: bulk waits, too, which costs it nothing alone."""
+WASTE_SHARE: Final = 0.1
+"""The same for a link whose frames storm control throws away, even if nobody else wants the time: the processor has
+other programs, too, and one that always has something to do is not woken at once for those who wait for an answer."""
 BURST_SECONDS: Final = 0.004
 """What it may take at once after a pause. With two bursts in its way a ping comes back within 10 ms."""
 AT_ONCE: Final = 16
@@ -29,8 +32,8 @@ WAIT_SECONDS: Final = 0.1
 """What has waited for longer is dropped: whoever sends so much has new records on the way."""
 MAX_BYTES: Final = 8 << 20
 """Of one link's waiting records: as much as the socket would hold for all."""
-MAX_RECORDS: Final = 8192
-"""The same for small ones."""
+MAX_RECORDS: Final = 512
+"""The same for small ones: what a storm brings within some milliseconds is not worth a copy."""
 MAX_LINKS: Final = 1024
 """Accounts kept; links beyond begin anew."""
 
@@ -43,12 +46,14 @@ class _Waiting(NamedTuple):
 class _Account:
     """What one link has taken, and what waits of it."""
 
-    __slots__ = ("left", "octets", "records", "updated")
+    __slots__ = ("left", "octets", "records", "updated", "wasteful")
 
     def __init__(self, now: float) -> None:
         self.left = BURST_SECONDS
         """Seconds it may still take; negative: it has taken too much."""
         self.updated = now
+        self.wasteful = False
+        """Whether storm control has thrown away what was opened last."""
         self.records: deque[_Waiting] = deque()
         self.octets = 0
 
@@ -77,16 +82,17 @@ class Turns:
             return records[:AT_ONCE]
         return records
 
-    def charge(self, link: Link, seconds: float, now: float) -> None:
-        """Opening some records of a link has taken so long."""
+    def charge(self, link: Link, seconds: float, wasted: bool, now: float) -> None:
+        """Opening some records of a link has taken so long; `wasted`: storm control has thrown some of it away."""
         account = self._account(link, now)
+        account.wasteful = wasted
         account.left = max(-BURST_SECONDS, account.left - seconds)
 
     def next(self, now: float) -> tuple[Link, Record] | None:
-        """The record to be opened next, of the link whose turn it is; None if nothing waits."""
-        while self._round:
+        """The record to be opened next, of the link whose turn it is; None if none is to be opened now."""
+        for _ in range(len(self._round)):
             link = self._round.popleft()
-            account = self._accounts[link]
+            account = self._account(link, now)
             waiting = account.records
             late = 0
             while waiting and now - waiting[0].since > WAIT_SECONDS:
@@ -96,12 +102,20 @@ class Turns:
                 self._drops.count(DropReason.RECORD_LATE, late)
             if not waiting:
                 continue
+            if account.wasteful and account.left <= 0:
+                self._round.append(link)
+                continue
             record = waiting.popleft().record
             account.octets -= len(record.body)
             if waiting:
                 self._round.append(link)
             return link, record
         return None
+
+    def crowded(self, link: Link) -> bool:
+        """Whether so much of a link waits that more would be dropped."""
+        account = self._accounts.get(link)
+        return account is not None and len(account.records) >= MAX_RECORDS
 
     def forget(self, link: Link) -> None:
         """A link is gone. What waits of it is opened nevertheless."""
@@ -115,18 +129,21 @@ class Turns:
             if len(self._accounts) >= MAX_LINKS:
                 self._accounts = {each: kept for each, kept in self._accounts.items() if kept.records}
             account = self._accounts[link] = _Account(now)
-        account.left = min(BURST_SECONDS, account.left + (now - account.updated) * SHARE)
+        account.left = min(BURST_SECONDS, account.left + (now - account.updated) * (WASTE_SHARE if account.wasteful else SHARE))
         account.updated = now
         return account
 
     def _keep(self, link: Link, account: _Account, records: Sequence[Record], now: float) -> None:
         if records and not account.records:
             self._round.append(link)
-        for record in records:
+        room = MAX_RECORDS - len(account.records)
+        for record in records[:room]:
             size = len(record.body)
-            if len(account.records) >= MAX_RECORDS or account.octets + size > MAX_BYTES:
+            if account.octets + size > MAX_BYTES:
                 self._drops.count(DropReason.RECORD_LATE)
                 continue
             # Bodies may be views on the memory that the socket is read into next.
             account.records.append(_Waiting(record._replace(body=bytes(record.body)), now))
             account.octets += size
+        if len(records) > room:
+            self._drops.count(DropReason.RECORD_LATE, len(records) - room)

@@ -91,6 +91,9 @@ class Arrivals(Protocol):
         Returns whether records wait to be opened: then all there is should be taken next time, for others' sake.
         """
 
+    def crowded(self, link: Link) -> bool:
+        """Whether what this link brings would be dropped: not worth a look. Need not be asked unless records wait."""
+
     def too_big(self, link: Link, datagram: int) -> None:
         """The local kernel refused a datagram of this size."""
 

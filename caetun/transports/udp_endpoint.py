@@ -24,7 +24,7 @@ from caetun.transports.pieces import Assembler
 from caetun.transports.udp_link import UdpLink, Way
 from caetun.transports.udp_socket import Address, bind_socket, burst_size, path_ceiling, segment_option
 from caetun.types import Buffer, DropReason, Drops
-from caetun.wire.record import Record
+from caetun.wire.record import RECORD, Record
 
 # fixed by the specification
 QUIC_BIT: Final = 0x40
@@ -36,6 +36,7 @@ _READS: Final = 4
 _RECEIVE_ROOM: Final = 1 << 16
 _QUIET_SECONDS: Final = 0.0005
 """Since the last wake-up: more than this, and what has come is probably alone."""
+_RECORD: Final = bytes((RECORD,))
 _MAX_OPTIONS: Final = 1024
 """Sizes of datagrams for which the control message is remembered."""
 _IS_QUIC: Final = bytes(bool(first & QUIC_BIT) for first in range(256))
@@ -78,6 +79,8 @@ class UdpEndpoint:
         self._receiver = MessageReceiver(sock)
         self._buffer = memoryview(bytearray(_RECEIVE_ROOM))
         self._woken_at = 0.0
+        self._behind = False
+        """Whether records wait to be opened."""
         self._last: tuple[object, bytes, UdpLink | None] = ((), b"", None)
         """Where the last lone datagram came from, as the socket module, the kernel and the node see it."""
         self._reactor: Reactor | None = None
@@ -254,7 +257,8 @@ class UdpEndpoint:
             self._receive_one(now)
         else:
             self._receive_many(now)
-        if self._arrivals.burst_end():
+        self._behind = self._arrivals.burst_end()
+        if self._behind:
             self._woken_at = math.inf
         if self._attached is not None:
             self._attached.burst_end(now)
@@ -274,9 +278,18 @@ class UdpEndpoint:
                 while at < count and arrived[at].source == source:
                     bursts.append(arrived[at][1:])
                     at += 1
-                self._received(source, bursts, now, None)
+                if not self._behind or not self._crowded(source, bursts):
+                    self._received(source, bursts, now, None)
             if count < self._receiver.most:
                 break
+
+    def _crowded(self, source: bytes, bursts: list[tuple[memoryview, int]]) -> bool:
+        """Whether bursts are of a link of which enough waits: then they are dropped as they are, but for handshakes."""
+        link = self._links.get(source)
+        if link is None or not self._arrivals.crowded(link) or any(view[:1] != _RECORD for view, _ in bursts):
+            return False
+        self.drops.count(DropReason.RECORD_LATE, sum(-(-len(view) // max(1, size)) for view, size in bursts))
+        return True
 
     def _receive_one(self, now: float) -> None:
         """Take one datagram or burst: mostly all there is, by the shortest way. If not, we are called again."""
