@@ -1,8 +1,8 @@
 """What finds things and gives addresses in a LAN goes on working across the hub, longer than a membership lasts.
 
-Nobody joins again or is started anew meanwhile: what is pruned by mistake after 260 s (RFC 9776, section 8.4) is missed.
-The groups of discovery, a stream to a member, leases that are renewed, neighbours that are looked up afresh, addresses
-that somebody else has, advertised networks.
+Nobody joins again or is started anew meanwhile: what is pruned by mistake after 260 s (RFC 9776, section 8.4) is
+missed. The groups of discovery, a stream to a member, leases that are renewed, neighbours that are looked up afresh,
+addresses that somebody else has, advertised networks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def everybody(made: Campus) -> dict[str, Host]:
 @pytest.mark.parametrize("arguments", [[], ["--no-querier"]], ids=["with a querier", "without"])
 def test_ten_minutes(arguments: list[str]) -> None:
     with Lab() as lab:
-        made = campus(lab, Plan([Site("attic", hosts=3), Site("office", "tcp"), Site("shed", "quic")], arguments=arguments))
+        made = campus(
+            lab, Plan([Site("attic", hosts=3), Site("office", "tcp"), Site("shed", "quic")], arguments=arguments)
+        )
         attic, office, shed = made.sites
         Leases(office.lan[0])
         tenants = [Tenant(attic.lan[0]), Tenant(shed.lan[0])]

@@ -1,4 +1,4 @@
-"""Multicast across a hub as `tests/tunnel/test_multicast.py` shows it, with hosts of older versions, and other queriers."""
+"""Multicast across a hub, as in `tests/tunnel/test_multicast.py`, with hosts of older versions, and other queriers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def asked(request: pytest.FixtureRequest) -> Iterator[Campus]:
     real = request.param.startswith("real")
     alone = request.param == "real querier"
     with Lab() as lab:
-        made = campus(lab, Plan([Site("attic", hosts=2), Site("office"), Site("shed")], arguments=["--no-querier"] * alone))
+        made = campus(
+            lab, Plan([Site("attic", hosts=2), Site("office"), Site("shed")], arguments=["--no-querier"] * alone)
+        )
         if real:
             ask(made["shed"])
             until(lambda: made.port("shed")["router"], "it is heard")
@@ -85,7 +87,7 @@ def test_a_host_of_an_older_version(asked: Campus, version: int, setting: str, v
 
 @versions
 def test_a_source_that_nobody_wants_any_more(asked: Campus, version: int) -> None:
-    attic, office, shed = asked.sites
+    attic, office, _ = asked.sites
     group, kept, other = new_group(version), address(attic, version), address(office, version)
     with (
         Sender(attic.lan[0], group, kept) as one,

@@ -129,7 +129,9 @@ class Turns:
             if len(self._accounts) >= MAX_LINKS:
                 self._accounts = {each: kept for each, kept in self._accounts.items() if kept.records}
             account = self._accounts[link] = _Account(now)
-        account.left = min(BURST_SECONDS, account.left + (now - account.updated) * (WASTE_SHARE if account.wasteful else SHARE))
+        account.left = min(
+            BURST_SECONDS, account.left + (now - account.updated) * (WASTE_SHARE if account.wasteful else SHARE)
+        )
         account.updated = now
         return account
 

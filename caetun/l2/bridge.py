@@ -300,10 +300,8 @@ class Bridge:
         if not port.muted:
             text = f"{why}: {port.settings.name} is muted for {MUTE_SECONDS:.0f} s"
             self.notices.append(Notice("error", "bridge.muted", text))
-            # Of a loop, at any port: what went in circles was seen where its sender is not, and may be held there.
-            self.fdb.flush()
             port.muted = True
-            self._changed()
+            self._rerouted(now)
         port.muted_until = now + MUTE_SECONDS
 
     def _unmute(self, now: float) -> None:
@@ -312,7 +310,14 @@ class Bridge:
             port.muted = False
             self.notices.append(Notice("info", "bridge.unmuted", f"{port.settings.name} forwards again"))
         if over:
-            self._changed()
+            self._rerouted(now)
+
+    def _rerouted(self, now: float) -> None:
+        """Hosts may be behind other ports than they were: by a loop they were seen, and maybe held, where they are not,
+        and by what is joined outside they are reached by one port while the other one is muted."""
+        self.fdb.flush()
+        self.snooping.topology_changed(now)
+        self._changed()
 
     @property
     def muted(self) -> list[int]:

@@ -191,6 +191,16 @@ class TestLoops:
         assert goes(switch, 2, frame(2, BROADCAST), 10.1 + MUTE_SECONDS) == {0, 1}
         assert [notice.event for notice in switch.notices] == ["bridge.muted", "bridge.unmuted"]
 
+    def test_who_was_reached_the_other_way_is_looked_for_when_the_port_is_back(self) -> None:
+        switch = bridge()
+        goes(switch, 2, self.probe(switch, 1, 10.0), 10.1)
+        assert len(switch.tick(10.1)[1]) == 2, "groups are asked for anew, too"
+        assert goes(switch, 1, frame(7, BROADCAST), 11.0) == {0}
+        assert goes(switch, 0, frame(8, 7), 11.1) == {1}
+        wanted = switch.tick(10.1 + MUTE_SECONDS)[1]
+        assert goes(switch, 0, frame(8, 7), 10.2 + MUTE_SECONDS) == {1, 2}
+        assert len(wanted) == 2
+
     def test_a_loop_that_stays_keeps_the_port_muted(self) -> None:
         switch = bridge()
         goes(switch, 2, self.probe(switch, 1, 10.0), 10.1)

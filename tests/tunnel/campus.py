@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from caetun.lab import Host, Lab, Port
 from caetun.session.identity import public_key
-from tests.tunnel.ends import _RUNTIME, _SOURCES, PATIENCE, End, write
+from tests.tunnel.ends import PATIENCE, RUNTIME, SOURCES, End, write
 
 DEVICE: Final = "tap0"
 BRIDGE: Final = "br0"
@@ -39,6 +39,8 @@ class Site:
     """What the hub says of its port, beside the name."""
     bridged: bool = True
     """Whether there is a Linux bridge; without, the device itself has the address of host 0."""
+    beside: str = ""
+    """An earlier site in whose host, and whose bridge, this one's tunnel ends; it has no hosts of its own."""
 
 
 @dataclass
@@ -60,6 +62,8 @@ class Place:
     number: int
     host: Host
     end: End
+    bridged: bool = True
+    """Whether it has a LAN of its own."""
     lan: list[Host] = field(default_factory=list)
     plugs: list[Port] = field(default_factory=list)
     """Where the hosts of the LAN are plugged into the bridge."""
@@ -85,7 +89,7 @@ class Campus:
         process = self.hub.host.spawn(
             [sys.executable, "-m", "caetun", "show", what, "--json"],
             stdout=-1,
-            environment={"PYTHONPATH": _SOURCES, "RUNTIME_DIRECTORY": _RUNTIME},
+            environment={"PYTHONPATH": SOURCES, "RUNTIME_DIRECTORY": RUNTIME},
         )
         rows: list[dict[str, Any]] = json.loads(process.communicate(timeout=PATIENCE)[0])
         return rows
@@ -103,32 +107,47 @@ def campus(lab: Lab, plan: Plan) -> Campus:
     """Build it and wait until all sites are up."""
     private = [os.urandom(32) for _ in range(len(plan.sites) + 1)]
     public = [base64.b64encode(public_key(key)).decode() for key in private]
-    hosts = [lab.host(name, private=["/run"]) for name in ("hub", *(site.name for site in plan.sites))]
-    for number, host in enumerate(hosts[1:], 1):
-        lab.link(hosts[0], host, left=[f"10.99.{number}.1/24"], right=[f"10.99.{number}.2/24"])
-    keys = [write(host, "/run/key", base64.b64encode(key).decode() + "\n") for host, key in zip(hosts, private, strict=True)]
+    machine = lab.host("hub", private=["/run"])
     peers = [
         text
         for site, key in zip(plan.sites, public[1:], strict=True)
         for text in ("--peer", ",".join(filter(None, [key, f"name={site.name}", site.words])))
     ]
-    common = ["--mode", "tap", "--dev", DEVICE]
     listen = ["--listen", ":4500", "--transport", ",".join(dict.fromkeys(site.carrier for site in plan.sites))]
-    bridge = ["--bridge", f"{BRIDGE}:create"]
-    hub = Place("hub", 0, hosts[0], End(hosts[0], *common, *listen, "--key", keys[0], *peers, *(bridge if plan.hub else ()), *plan.arguments))
-    sites = []
-    for number, (site, host, key) in enumerate(zip(plan.sites, hosts[1:], keys[1:], strict=True), 1):
-        inner = bridge if site.bridged else ["--address", f"10.88.{number}.1/16", "--address", f"fd88::{number}:1/64"]
-        where = ["--connect", f"{site.carrier}://10.99.{number}.1:4500"]
-        sites.append(Place(site.name, number, host, End(host, *common, *where, "--key", key, "--peer", public[0], *inner)))
-    for place, count in [(hub, plan.hub), *((place, site.hosts if site.bridged else 0) for place, site in zip(sites, plan.sites, strict=True))]:
+    bridge = ["--bridge", f"{BRIDGE}:create"] if plan.hub else []
+    arguments = [*listen, *peers, *bridge, *plan.arguments]
+    made = Campus(Place("hub", 0, machine, _start(machine, DEVICE, private[0], arguments)), [])
+    for number, site in enumerate(plan.sites, 1):
+        made.sites.append(_site(lab, made, site, private[number], public[0]))
+    for place, hosts in zip([made.hub, *made.sites], [plan.hub, *(site.hosts for site in plan.sites)], strict=True):
         place.end.wait_for("start")
-        for _ in range(count):
+        for _ in range(hosts if place.bridged else 0):
             plug_in(lab, place)
-    hub.end.wait_for("peer.up", len(sites))
-    for place in sites:
+    made.hub.end.wait_for("peer.up", len(made.sites))
+    for place in made.sites:
         place.end.wait_for("peer.up")
-    return Campus(hub, sites)
+    return made
+
+
+def _site(lab: Lab, made: Campus, site: Site, private: bytes, hub: str) -> Place:
+    """Start the tunnel of a site, in a host of its own or in that of another one."""
+    number = len(made.sites) + 1
+    if site.beside:
+        machine, device, inner = made[site.beside].host, f"tap{number}", ["--bridge", BRIDGE]
+        made[site.beside].end.wait_for("start")
+    else:
+        machine, device, inner = lab.host(site.name, private=["/run"]), DEVICE, ["--bridge", f"{BRIDGE}:create"]
+    if not site.bridged:
+        inner = ["--address", f"10.88.{number}.1/16", "--address", f"fd88::{number}:1/64"]
+    lab.link(made.hub.host, machine, left=[f"10.99.{number}.1/24"], right=[f"10.99.{number}.2/24"])
+    where = ["--connect", f"{site.carrier}://10.99.{number}.1:4500", "--peer", hub]
+    bridged = site.bridged and not site.beside
+    return Place(site.name, number, machine, _start(machine, device, private, [*where, *inner]), bridged)
+
+
+def _start(machine: Host, device: str, private: bytes, arguments: Sequence[str]) -> End:
+    key = write(machine, f"/run/{device}.key", base64.b64encode(private).decode() + "\n")
+    return End(machine, "--mode", "tap", "--dev", device, "--key", key, *arguments)
 
 
 def plug_in(lab: Lab, place: Place, addressed: bool = True) -> Host:

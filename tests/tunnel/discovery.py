@@ -1,7 +1,7 @@
 """How things in a LAN find each other: mDNS, SSDP, WS-Discovery, DHCP, router advertisements, between hosts of a Lab.
 
-    with Responders({"printer": printer, "camera": camera}):
-        assert ask(laptop, MDNS4, {"printer", "camera"}) == {"printer", "camera"}
+with Responders({"printer": printer, "camera": camera}):
+    assert ask(laptop, MDNS4, {"printer", "camera"}) == {"printer", "camera"}
 """
 
 from __future__ import annotations
@@ -201,7 +201,14 @@ class Leases:
         ranges = ["--dhcp-range=10.88.200.1,10.88.200.250,2m", "--dhcp-range=::,constructor:eth0,ra-only"]
         files = ["--conf-file=/dev/null", "--dhcp-leasefile=/run/leases", "--pid-file=", "--user=root"]
         # It is not looked whether anybody has an address already: that takes it three seconds.
-        words = ["--port=0", "--interface=eth0", "--bind-interfaces", "--enable-ra", "--dhcp-authoritative", "--no-ping"]
+        words = [
+            "--port=0",
+            "--interface=eth0",
+            "--bind-interfaces",
+            "--enable-ra",
+            "--dhcp-authoritative",
+            "--no-ping",
+        ]
         command = ["dnsmasq", "--keep-in-foreground", f"--log-facility={log}", *words, *ranges, *files]
         self.process = host.spawn(command)
         until(lambda: "started" in host.run(["cat", log]), "dnsmasq runs")

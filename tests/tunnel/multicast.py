@@ -1,4 +1,4 @@
-"""Real multicast sockets in hosts of a Lab, a stream between them, and what of it crosses a device where nobody asked."""
+"""Real multicast sockets in hosts of a Lab, a stream between them, and what of it crosses other devices."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A broadcast storm, as a program of its own: sends one frame over and over by a device, and says how often it has.
 
-    python storm.py eth0 SECONDS [PAYLOAD]
+python storm.py eth0 SECONDS [PAYLOAD]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What finds things and gives addresses in a LAN works across the hub. `conformance/test_discovery.py`: for 10 minutes."""
+"""What finds things and gives addresses in a LAN works across the hub; `conformance/` shows it for 10 minutes."""
 
 from __future__ import annotations
 

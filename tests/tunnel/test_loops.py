@@ -1,4 +1,4 @@
-"""A loop outside: two sites that are joined by a cable, too. It is found, named and cut, and everything else goes on."""
+"""A loop outside: two sites that are joined by a cable, too. It is found, named and cut, and the rest goes on."""
 
 from __future__ import annotations
 

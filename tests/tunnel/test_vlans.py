@@ -1,28 +1,26 @@
-"""VLANs between sites, with the kernel's own VLAN interfaces: trunk, access, native, and service tags passed through."""
+"""VLANs between sites, with the kernel's VLAN interfaces: trunk, access, native, and service tags passed through."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-import caetun
 from caetun.errors import HostError
 from caetun.lab import Host, Lab
 from caetun.lab.traffic import stream
 from tests.tunnel import vlan_interface
 from tests.tunnel.campus import DEVICE, Campus, Plan, Site, campus
-from tests.tunnel.ends import ping
+from tests.tunnel.ends import SOURCES, ping
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ip", "ping")
 
 TAG: Final = 0x8100
 SERVICE_TAG: Final = 0x88A8
-SOURCES: Final = str(Path(caetun.__file__).parents[1])
+
 
 @pytest.fixture(scope="module")
 def four() -> Iterator[Campus]:
