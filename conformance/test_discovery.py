@@ -36,7 +36,7 @@ def everybody(made: Campus) -> dict[str, Host]:
 def test_ten_minutes(arguments: list[str]) -> None:
     with Lab() as lab:
         made = campus(
-            lab, Plan([Site("attic", hosts=3), Site("office", "tcp"), Site("shed", "quic")], arguments=arguments)
+            lab, Plan([Site("attic", hosts=3), Site("office", "tcp"), Site("shed")], arguments=arguments)
         )
         attic, office, shed = made.sites
         Leases(office.lan[0])

@@ -180,8 +180,8 @@ class Pump:
         began = now = time.monotonic()
         chosen = turns.next(now)
         while chosen is not None:
-            link, record = chosen
-            now = self._open_charged(turns, link, [record], now)
+            link, records = chosen
+            now = self._open_charged(turns, link, records, now)
             if now - began > TURN_SECONDS:
                 break
             chosen = turns.next(now)
@@ -234,7 +234,7 @@ class Pump:
 
     def crowded(self, link: Link) -> bool:
         """Whether what a link brings now is not worth a look."""
-        return self._turns is not None and self._turns.crowded(link)
+        return self._turns is not None and self._turns.crowded(link, time.monotonic())
 
     def drained(self) -> None:
         """A link that was full takes more: first what has waited, then the device again."""

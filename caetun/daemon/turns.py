@@ -28,12 +28,20 @@ BURST_SECONDS: Final = 0.004
 """What it may take at once after a pause. With two bursts in its way a ping comes back within 10 ms."""
 AT_ONCE: Final = 16
 """Records opened before a link's time is looked at: some bursts of a socket, of up to 64 KiB each."""
-WAIT_SECONDS: Final = 0.1
-"""What has waited for longer is dropped: whoever sends so much has new records on the way."""
+TOGETHER: Final = 8
+"""Records of a link opened in one turn: what they lead to leaves together."""
+WAIT_SECONDS: Final = 1.0
+"""What has waited for longer is dropped: a socket's queue would have been as long."""
+WASTE_WAIT_SECONDS: Final = 0.1
+"""The same in a storm: whoever sends so much has new records on the way."""
+WASTE_SECONDS: Final = 1.0
+"""Since storm control has last thrown something away, for which a link counts as a storm."""
 MAX_BYTES: Final = 8 << 20
 """Of one link's waiting records: as much as the socket would hold for all."""
-MAX_RECORDS: Final = 512
-"""The same for small ones: what a storm brings within some milliseconds is not worth a copy."""
+MAX_RECORDS: Final = 4096
+"""The same for small ones."""
+MAX_WASTED: Final = 512
+"""The same in a storm: what it brings within some milliseconds is not worth a copy."""
 MAX_LINKS: Final = 1024
 """Accounts kept; links beyond begin anew."""
 
@@ -46,14 +54,14 @@ class _Waiting(NamedTuple):
 class _Account:
     """What one link has taken, and what waits of it."""
 
-    __slots__ = ("left", "octets", "records", "updated", "wasteful")
+    __slots__ = ("left", "octets", "records", "updated", "wasteful_until")
 
     def __init__(self, now: float) -> None:
         self.left = BURST_SECONDS
         """Seconds it may still take; negative: it has taken too much."""
         self.updated = now
-        self.wasteful = False
-        """Whether storm control has thrown away what was opened last."""
+        self.wasteful_until = 0.0
+        """Until when what it brings counts as a storm."""
         self.records: deque[_Waiting] = deque()
         self.octets = 0
 
@@ -85,37 +93,43 @@ class Turns:
     def charge(self, link: Link, seconds: float, wasted: bool, now: float) -> None:
         """Opening some records of a link has taken so long; `wasted`: storm control has thrown some of it away."""
         account = self._account(link, now)
-        account.wasteful = wasted
+        if wasted:
+            account.wasteful_until = now + WASTE_SECONDS
         account.left = max(-BURST_SECONDS, account.left - seconds)
 
-    def next(self, now: float) -> tuple[Link, Record] | None:
-        """The record to be opened next, of the link whose turn it is; None if none is to be opened now."""
+    def next(self, now: float) -> tuple[Link, list[Record]] | None:
+        """Records to be opened next, of the link whose turn it is; None if none are to be opened now."""
         for _ in range(len(self._round)):
             link = self._round.popleft()
             account = self._account(link, now)
+            storm = now < account.wasteful_until
+            self._drop_late(account, now - (WASTE_WAIT_SECONDS if storm else WAIT_SECONDS))
             waiting = account.records
-            late = 0
-            while waiting and now - waiting[0].since > WAIT_SECONDS:
-                account.octets -= len(waiting.popleft().record.body)
-                late += 1
-            if late:
-                self._drops.count(DropReason.RECORD_LATE, late)
             if not waiting:
                 continue
-            if account.wasteful and account.left <= 0:
+            if storm and account.left <= 0:
                 self._round.append(link)
                 continue
-            record = waiting.popleft().record
-            account.octets -= len(record.body)
+            records = [waiting.popleft().record for _ in range(min(len(waiting), 1 if storm else TOGETHER))]
+            account.octets -= sum(len(record.body) for record in records)
             if waiting:
                 self._round.append(link)
-            return link, record
+            return link, records
         return None
 
-    def crowded(self, link: Link) -> bool:
+    def _drop_late(self, account: _Account, before: float) -> None:
+        """Drop what has waited since before some time."""
+        waiting, late = account.records, 0
+        while waiting and waiting[0].since < before:
+            account.octets -= len(waiting.popleft().record.body)
+            late += 1
+        if late:
+            self._drops.count(DropReason.RECORD_LATE, late)
+
+    def crowded(self, link: Link, now: float) -> bool:
         """Whether so much of a link waits that more would be dropped."""
         account = self._accounts.get(link)
-        return account is not None and len(account.records) >= MAX_RECORDS
+        return account is not None and len(account.records) >= _room(account, now)
 
     def forget(self, link: Link) -> None:
         """A link is gone. What waits of it is opened nevertheless."""
@@ -129,16 +143,15 @@ class Turns:
             if len(self._accounts) >= MAX_LINKS:
                 self._accounts = {each: kept for each, kept in self._accounts.items() if kept.records}
             account = self._accounts[link] = _Account(now)
-        account.left = min(
-            BURST_SECONDS, account.left + (now - account.updated) * (WASTE_SHARE if account.wasteful else SHARE)
-        )
+        share = WASTE_SHARE if now < account.wasteful_until else SHARE
+        account.left = min(BURST_SECONDS, account.left + (now - account.updated) * share)
         account.updated = now
         return account
 
     def _keep(self, link: Link, account: _Account, records: Sequence[Record], now: float) -> None:
         if records and not account.records:
             self._round.append(link)
-        room = MAX_RECORDS - len(account.records)
+        room = max(0, _room(account, now) - len(account.records))
         for record in records[:room]:
             size = len(record.body)
             if account.octets + size > MAX_BYTES:
@@ -149,3 +162,8 @@ class Turns:
             account.octets += size
         if len(records) > room:
             self._drops.count(DropReason.RECORD_LATE, len(records) - room)
+
+
+def _room(account: _Account, now: float) -> int:
+    """Records of a link that may wait."""
+    return MAX_WASTED if now < account.wasteful_until else MAX_RECORDS

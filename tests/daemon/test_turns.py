@@ -12,9 +12,12 @@ from caetun.daemon.turns import (
     MAX_BYTES,
     MAX_LINKS,
     MAX_RECORDS,
+    MAX_WASTED,
     SHARE,
+    TOGETHER,
     WAIT_SECONDS,
     WASTE_SHARE,
+    WASTE_WAIT_SECONDS,
     Turns,
 )
 from caetun.types import DropReason, Drops
@@ -38,7 +41,7 @@ def counters(turns: Turns, now: float) -> list[tuple[Any, int]]:
     """Everything that is opened from now on, in order."""
     found = []
     while (chosen := turns.next(now)) is not None:
-        found.append((chosen[0], chosen[1].counter))
+        found += [(chosen[0], record.counter) for record in chosen[1]]
     return found
 
 
@@ -58,9 +61,11 @@ def test_what_is_within_its_share_is_opened_at_once(turns: Turns) -> None:
 def test_beyond_it_links_take_turns_and_keep_their_order(turns: Turns) -> None:
     for link in (FLOOD, OTHER):
         exhausted(turns, link, 1.0)
-        assert turns.admit(link, records(3), 1.0) == ()
+        assert turns.admit(link, records(TOGETHER + 2), 1.0) == ()
     assert turns
-    assert counters(turns, 1.0) == [(FLOOD, 0), (OTHER, 0), (FLOOD, 1), (OTHER, 1), (FLOOD, 2), (OTHER, 2)]
+    first, second = range(TOGETHER), range(TOGETHER, TOGETHER + 2)
+    rounds = [(FLOOD, first), (OTHER, first), (FLOOD, second), (OTHER, second)]
+    assert counters(turns, 1.0) == [(link, number) for link, some in rounds for number in some]
     assert not turns
 
 
@@ -83,24 +88,26 @@ def test_of_a_great_many_only_the_first_are_opened_unseen(turns: Turns) -> None:
     assert counters(turns, 1.0) == [(FLOOD, AT_ONCE + number) for number in range(5)]
 
 
-def test_what_has_waited_too_long_is_dropped_and_counted() -> None:
+@pytest.mark.parametrize(("storm", "seconds"), [(False, WAIT_SECONDS), (True, WASTE_WAIT_SECONDS)])
+def test_what_has_waited_too_long_is_dropped_and_counted(storm: bool, seconds: float) -> None:
     drops = Drops()
     turns = Turns(drops)
-    exhausted(turns, FLOOD, 1.0)
+    exhausted(turns, FLOOD, 1.0, storm)
     turns.admit(FLOOD, records(3), 1.0)
-    turns.admit(FLOOD, records(1, start=3), 1.0 + WAIT_SECONDS)
-    assert counters(turns, 1.001 + WAIT_SECONDS) == [(FLOOD, 3)]
+    turns.admit(FLOOD, records(1, start=3), 1.0 + seconds)
+    assert counters(turns, 1.001 + seconds) == [(FLOOD, 3)]
     assert drops == {DropReason.RECORD_LATE: 3}
 
 
-def test_the_memory_is_bounded() -> None:
+@pytest.mark.parametrize(("storm", "most"), [(False, MAX_RECORDS), (True, MAX_WASTED)])
+def test_the_memory_is_bounded(storm: bool, most: int) -> None:
     drops = Drops()
     turns = Turns(drops)
-    exhausted(turns, FLOOD, 1.0)
-    assert not turns.crowded(FLOOD)
-    turns.admit(FLOOD, records(MAX_RECORDS + 7), 1.0)
-    assert turns.crowded(FLOOD)
-    assert not turns.crowded(OTHER)
+    exhausted(turns, FLOOD, 1.0, storm)
+    assert not turns.crowded(FLOOD, 1.0)
+    turns.admit(FLOOD, records(most + 7), 1.0)
+    assert turns.crowded(FLOOD, 1.0)
+    assert not turns.crowded(OTHER, 1.0)
     exhausted(turns, OTHER, 1.0)
     turns.admit(OTHER, records(100, size=MAX_BYTES // 98), 1.0)
     assert drops == {DropReason.RECORD_LATE: 7 + 2}
@@ -116,7 +123,7 @@ def test_a_storm_gets_no_more_than_its_share_although_nobody_else_wants_it(turns
     assert turns.next(1.0) is None
     assert turns, "but it waits"
     later = 1.001 + BURST_SECONDS / WASTE_SHARE
-    assert turns.next(later) == (FLOOD, records(1)[0])
+    assert turns.next(later) == (FLOOD, records(1))
 
 
 def test_what_waits_has_memory_of_its_own(turns: Turns) -> None:
@@ -126,7 +133,7 @@ def test_what_waits_has_memory_of_its_own(turns: Turns) -> None:
     buffer[:] = b"reused"
     chosen = turns.next(1.0)
     assert chosen is not None
-    assert chosen[1].body == b"sealed"
+    assert chosen[1][0].body == b"sealed"
 
 
 def test_a_link_that_is_gone_is_forgotten_once_nothing_of_it_waits(turns: Turns) -> None:

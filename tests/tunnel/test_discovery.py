@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs("namespaces", "tun", "ip", "ping", "dnsmasq", "ud
 @pytest.fixture(scope="module")
 def three() -> Iterator[Campus]:
     with Lab() as lab:
-        made = campus(lab, Plan([Site("attic", hosts=2), Site("office", "tcp"), Site("shed", "quic")]))
+        made = campus(lab, Plan([Site("attic", hosts=2), Site("office", "tcp"), Site("shed")]))
         yield made
         assert made.stop() == [0] * 4
 

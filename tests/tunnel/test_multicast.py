@@ -34,7 +34,7 @@ versions = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
 @pytest.fixture(scope="module")
 def three() -> Iterator[Campus]:
     """Two hosts in the attic, one in the office (whose port is for one host), one in the shed and one at the hub."""
-    sites = [Site("attic", hosts=2), Site("office", "tcp", words="fast-leave"), Site("shed", "quic")]
+    sites = [Site("attic", hosts=2), Site("office", "tcp", words="fast-leave"), Site("shed")]
     with Lab() as lab:
         made = campus(lab, Plan(sites, hub=1))
         yield made
