@@ -12,6 +12,7 @@ Time is an argument; what is to be done comes back in the `Output` that the call
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from caetun.wire.record import Record
 if TYPE_CHECKING:
     from caetun.l2.bridge import Bridge, PortSettings
     from caetun.l2.switchboard import Parcel, Switchboard
-    from caetun.session.handshake import Handshakes, PeerId
+    from caetun.session.handshake import Cipher, Handshakes, PeerId
     from caetun.session.keypair import KeyPair
 
 
@@ -62,6 +63,15 @@ class Node:
         """Peers whose ports are up."""
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
+
+    @property
+    def ciphers(self) -> tuple[Cipher, ...]:
+        """The allowed ones, best first."""
+        return self._handshakes.ciphers
+
+    def resized(self, mtu: int) -> None:
+        """The device's MTU is another one: far ends are told with the next handshake."""
+        self._handshakes.hello = dataclasses.replace(self._handshakes.hello, mtu=mtu)
 
     @property
     def sessions(self) -> dict[int, tuple[Peer, KeyPair]]:
