@@ -3,7 +3,7 @@
 | stage    | outbound            | inbound                                  |
 |----------|---------------------|------------------------------------------|
 | enter    | `device_received`   | `records_received`, `messages_received`  |
-| decide   | `Bridge.forward`    | `Bridge.forward`; of two ends, nothing   |
+| decide   | `Board.outbound`    | `Board.inbound`; of two ends, nothing    |
 | protect  | `Peer.send_batch`   | `Peer.record`                            |
 | leave    | `Output.records`    | `Output.frames`                          |
 
@@ -13,7 +13,7 @@ Time is an argument; what is to be done comes back in the `Output` that the call
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caetun.notices import Event
 from caetun.peers import LinkView, Output, Peer
@@ -22,8 +22,7 @@ from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
-    from caetun.l2.bridge import Bridge, PortSettings
-    from caetun.l2.switchboard import Parcel, Switchboard
+    from caetun.board import Board, Parcel
     from caetun.session.handshake import Handshakes, PeerId
     from caetun.session.keypair import KeyPair
 
@@ -47,16 +46,16 @@ class Node:
     """Joins one device to its peers."""
 
     def __init__(
-        self, handshakes: Handshakes, indices: IndexAllocator, drops: Drops, switchboard: Switchboard | None = None
+        self, handshakes: Handshakes, indices: IndexAllocator, drops: Drops, board: Board | None = None
     ) -> None:
-        """`switchboard`: joins several peers and the device; without, there is one peer, and nothing to decide."""
+        """`board`: joins several peers and the device; without, there is one peer, and nothing to decide."""
         self._handshakes = handshakes
         self._indices = indices
         self.drops = drops
         self.peers: dict[PeerId, Peer] = {}
-        self._board = switchboard
-        self._ports: dict[int, tuple[Peer, PortSettings | None]] = {}
-        """Of the switch, by number: `LOCAL` is the device, and not in here."""
+        self.board = board
+        self._ports: dict[int, tuple[Peer, Any]] = {}
+        """Of the board, by number: `LOCAL` is the device, and not in here."""
         self._port_of: dict[Peer, int] = {}
         self._up: set[Peer] = set()
         """Peers whose ports are up."""
@@ -68,36 +67,31 @@ class Node:
         """Session indices in use: endpoints drop pieces of records for any other."""
         return self._indices.sessions
 
-    def add(self, peer: Peer, settings: PortSettings | None = None) -> None:
-        """Make a far end known; `settings` are those of its port on the switch."""
+    def add(self, peer: Peer, settings: Any = None) -> None:
+        """Make a far end known; `settings` are those of its port on the board."""
         self.peers[peer.ident] = peer
         number = len(self._ports) + 1
         self._ports[number] = peer, settings
         self._port_of[peer] = number
 
-    @property
-    def bridge(self) -> Bridge | None:
-        """The switch between device and peers, if there is one."""
-        return None if self._board is None else self._board.bridge
-
     def port_names(self) -> dict[int, str]:
-        """The switch's ports other than the device, by number."""
+        """The board's ports other than the device, by number."""
         return {number: peer.name for number, (peer, _) in self._ports.items()}
 
     # outbound
 
     def device_received(self, batch: Batch, now: float, out: Output) -> None:
         """Frames that the host sends. Hot: once a batch."""
-        if self._board is None:
+        if self.board is None:
             for peer in self.peers.values():
                 peer.send_batch(batch, now, out)
             return
-        self._send(self._board.outbound(batch, now), now, out)
-        if self._board.bridge.waiting:
-            self._tick_switch(self._board, now, out)
+        self._send(self.board.outbound(batch, now), now, out)
+        if self.board.waiting:
+            self._tick_board(self.board, now, out)
 
     def _send(self, parcels: Sequence[Parcel], now: float, out: Output) -> None:
-        """Send what the switch has decided upon."""
+        """Send what the board has decided upon."""
         ports = self._ports
         for some, batch in parcels:
             for number in some:
@@ -126,10 +120,10 @@ class Node:
             self._heard.add(peer)
             if stale:
                 self._retire(stale)
-            if self._board is not None:
-                self._switch(self._board, peer, before, now, out)
+            if self.board is not None:
+                self._decide(self.board, peer, before, now, out)
 
-    def _switch(self, board: Switchboard, peer: Peer, before: int, now: float, out: Output) -> None:
+    def _decide(self, board: Board, peer: Peer, before: int, now: float, out: Output) -> None:
         """Decide on the frames a peer has just sent: they were put behind those that were there `before`."""
         if peer.present is not (peer in self._up):
             self._port_changed(board, peer, now)
@@ -140,20 +134,18 @@ class Node:
         local, parcels = board.inbound(self._port_of[peer], frames, now)
         out.frames += local
         self._send(parcels, now, out)
-        if board.bridge.waiting:
-            self._tick_switch(board, now, out)
+        if board.waiting:
+            self._tick_board(board, now, out)
 
-    def _port_changed(self, board: Switchboard, peer: Peer, now: float) -> None:
+    def _port_changed(self, board: Board, peer: Peer, now: float) -> None:
         """A peer has come or gone, and its port with it."""
         number = self._port_of[peer]
         if peer.present:
             self._up.add(peer)
-            settings = self._ports[number][1]
-            assert settings is not None, "a peer of a switch has been added with the settings of its port"
-            board.bridge.add_port(number, settings, now)
+            board.add_port(number, self._ports[number][1], now)
         else:
             self._up.discard(peer)
-            board.bridge.remove_port(number)
+            board.remove_port(number)
 
     def messages_received(
         self, link: LinkView, messages: Sequence[bytes], now: float, wall: float, out: Output
@@ -172,16 +164,16 @@ class Node:
                 if pair is not None and pair.local_index == established.local_index:
                     self._indices.sessions[pair.local_index] = (peer, pair)
             self._retire(stale)
-            if self._board is not None and peer.present is not (peer in self._up):
-                self._port_changed(self._board, peer, now)
+            if self.board is not None and peer.present is not (peer in self._up):
+                self._port_changed(self.board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
         """Nothing more is waiting from the network right now. Hot: once a burst."""
         for peer in self._heard:
             before = len(out.frames)
             peer.burst_end(now, out)
-            if self._board is not None:
-                self._switch(self._board, peer, before, now, out)
+            if self.board is not None:
+                self._decide(self.board, peer, before, now, out)
         self._heard.clear()
 
     def too_big(self, link: LinkView, datagram: int, now: float, out: Output) -> None:
@@ -210,25 +202,23 @@ class Node:
         """Do what is due."""
         for peer in self.peers.values():
             self._retire(peer.tick(now, wall, out))
-        if self._board is not None:
-            self._tick_switch(self._board, now, out)
+        if self.board is not None:
+            self._tick_board(self.board, now, out)
 
-    def _tick_switch(self, board: Switchboard, now: float, out: Output) -> None:
+    def _tick_board(self, board: Board, now: float, out: Output) -> None:
         for peer in self.peers.values():
             if peer.present is not (peer in self._up):
                 self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local
         self._send(parcels, now, out)
-        notices = board.bridge.notices
-        out.events += [Event(notice.level, notice.event, notice.text, {}) for notice in notices]
-        notices.clear()
+        out.events += [Event(level, event, text, {}) for level, event, text in board.notices()]
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
         due = [peer.next_deadline() for peer in self.peers.values()]
-        if self._board is not None:
-            due.append(self._board.bridge.next_deadline())
+        if self.board is not None:
+            due.append(self.board.next_deadline())
         return min((at for at in due if at is not None), default=None)
 
     def close(self, now: float, out: Output) -> None:

@@ -112,7 +112,11 @@ class Status:
 
     @property
     def _bridge(self) -> Bridge | None:
-        return self._node.bridge
+        # Imported here: asked for by a person, and a tunnel between two ends has no switch.
+        from caetun.l2.switchboard import Switchboard
+
+        board = self._node.board
+        return board.bridge if isinstance(board, Switchboard) else None
 
     def _names(self) -> dict[int, str]:
         return {LOCAL: LOCAL_NAME, **self._node.port_names()}
