@@ -4,10 +4,12 @@
 |----------|---------------------|------------------------------------------|
 | enter    | `device_received`   | `records_received`, `messages_received`  |
 | decide   | `Board.outbound`    | `Board.inbound`; of two ends, nothing    |
+| fit      | `Fitter.fit`, rarely |                                         |
 | protect  | `Peer.send_batch`   | `Peer.record`                            |
 | leave    | `Output.records`    | `Output.frames`                          |
 
-Time is an argument; what is to be done comes back in the `Output` that the caller hands in.
+What fits is asked only where a far end's device takes less than ours. Time is an argument; what is to be done comes
+back in the `Output` that the caller hands in.
 """
 
 from __future__ import annotations
@@ -15,14 +17,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from caetun.board import LOCAL
 from caetun.notices import Event
 from caetun.peers import LinkView, Output, Peer
-from caetun.types import DropReason, Drops
+from caetun.types import DropReason, Drops, Iovec
 from caetun.wire.container import Batch
 from caetun.wire.record import Record
+from caetun.wire.virtio_net import NO_OFFLOAD
 
 if TYPE_CHECKING:
     from caetun.board import Board, Parcel
+    from caetun.l3.fit import Fitter
     from caetun.session.handshake import Handshakes, PeerId
     from caetun.session.keypair import KeyPair
 
@@ -61,6 +66,7 @@ class Node:
         """Peers whose ports are up."""
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
+        self._fitter: Fitter | None = None
 
     @property
     def sessions(self) -> dict[int, tuple[Peer, KeyPair]]:
@@ -83,19 +89,56 @@ class Node:
     def device_received(self, batch: Batch, now: float, out: Output) -> None:
         """Frames that the host sends. Hot: once a batch."""
         if self.board is None:
-            for peer in self.peers.values():
-                peer.send_batch(batch, now, out)
+            for number, (peer, _) in self._ports.items():
+                if not peer.narrower:
+                    peer.send_batch(batch, now, out)
+                else:
+                    self._send_fitting(number, batch, LOCAL, now, out)
             return
-        self._send(self.board.outbound(batch, now), now, out)
+        self._send(self.board.outbound(batch, now), LOCAL, now, out)
         if self.board.waiting:
             self._tick_board(self.board, now, out)
 
-    def _send(self, parcels: Sequence[Parcel], now: float, out: Output) -> None:
-        """Send what the board has decided upon."""
+    def _send(self, parcels: Sequence[Parcel], origin: int, now: float, out: Output) -> None:
+        """Send what the board has decided upon; `origin`: the port it came from."""
         ports = self._ports
+        refused: list[tuple[int, list[Iovec]]] = []
         for some, batch in parcels:
             for number in some:
-                ports[number][0].send_batch(batch, now, out)
+                peer = ports[number][0]
+                if not peer.narrower:
+                    peer.send_batch(batch, now, out)
+                else:
+                    refused.append((number, self._fitted(number, batch, origin, now, out)))
+        for number, answers in refused:  # only now: the board may use the memory of parcels again
+            self._answered(number, answers, now, out)
+
+    def _send_fitting(self, number: int, batch: Batch, origin: int, now: float, out: Output) -> None:
+        self._answered(number, self._fitted(number, batch, origin, now, out), now, out)
+
+    def _fitted(self, number: int, batch: Batch, origin: int, now: float, out: Output) -> list[Iovec]:
+        """Send what fits the far end's device; returns what is told about the rest, as if it came from there."""
+        if self._fitter is None:
+            # Imported here: the MTU is mostly the same on both sides.
+            from caetun.l3.fit import Fitter
+
+            self._fitter = Fitter(self._handshakes.hello.mode, self.drops)
+        peer = self._ports[number][0]
+        batches, answers = self._fitter.fit(batch, peer.narrower, origin, now)
+        for each in batches:
+            peer.send_batch(each, now, out)
+        return [(NO_OFFLOAD, memoryview(answer)) for answer in answers]
+
+    def _answered(self, number: int, answers: list[Iovec], now: float, out: Output) -> None:
+        """Bring answers in the name of a peer to whoever sent what they are about."""
+        if not answers:
+            return
+        if self.board is None:
+            out.frames += answers
+            return
+        local, parcels = self.board.inbound(number, answers, now)
+        out.frames += local
+        self._send(parcels, number, now, out)
 
     def send_waiting(self, now: float, out: Output) -> bool:
         """Send some of what has waited for links that were full; returns whether there was any (see `Peer`)."""
@@ -131,9 +174,10 @@ class Node:
             return
         frames = out.frames[before:]
         del out.frames[before:]
-        local, parcels = board.inbound(self._port_of[peer], frames, now)
+        number = self._port_of[peer]
+        local, parcels = board.inbound(number, frames, now)
         out.frames += local
-        self._send(parcels, now, out)
+        self._send(parcels, number, now, out)
         if board.waiting:
             self._tick_board(board, now, out)
 
@@ -211,7 +255,7 @@ class Node:
                 self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local
-        self._send(parcels, now, out)
+        self._send(parcels, LOCAL, now, out)
         out.events += [Event(level, event, text, {}) for level, event, text in board.notices()]
 
     def next_deadline(self) -> float | None:

@@ -94,7 +94,9 @@ class Answers:
         except Malformed:
             return None
         told = encode(error, source, packet[network:], mtu)
-        return told if not network else bytes(frame[6:TYPE_AT]) + bytes(frame[:6]) + bytes(frame[TYPE_AT:network]) + told
+        return (
+            told if not network else bytes(frame[6:TYPE_AT]) + bytes(frame[:6]) + bytes(frame[TYPE_AT:network]) + told
+        )
 
     def _network(self, frame: memoryview) -> int | None:
         """Where the IP packet begins; None if there is none, or it is from or to more than one host of the Ethernet."""

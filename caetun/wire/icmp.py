@@ -6,7 +6,8 @@
     |        |        |                 | or MTU | header on, as much of it as may be     |
     +--------+--------+--------+--------+--------+----------------------------------------+
 
-For IPv4 an MTU is in the last two of the four bytes (RFC 1191, section 4), for IPv6 in all four (RFC 4443, section 3.2).
+An MTU is in the last two of the four bytes for IPv4 (RFC 1191, section 4), in all of them for IPv6 (RFC 4443, section
+3.2).
 """
 
 from __future__ import annotations
