@@ -35,6 +35,8 @@ from caetun.wire.virtio_net import NO_OFFLOAD
 # fixed by the specification
 _DESTINATION4: Final = struct.Struct(">16xI")
 _ADDRESSES4: Final = struct.Struct(">12xQ")
+_DESTINATION6: Final = struct.Struct(">24x16s")
+_ADDRESSES6: Final = struct.Struct(">8x32s")
 _LINK_LOCAL: Final = ip_network("169.254.0.0/16"), ip_network("fe80::/10")
 """Packets from or to there are not for routers (RFC 3927, section 7; RFC 4291, section 2.5.6)."""
 
@@ -143,13 +145,14 @@ class Router:
     def outbound(self, batch: Batch, now: float) -> list[Parcel]:
         """Packets that the host sends, and where they go. Hot: one look-up a packet."""
         self._batches.reclaim()
-        buffer, known, verdicts = batch.buffer, self._outward, []
+        buffer, known = batch.buffer, self._outward
+        verdicts: list[Verdict] = []
         for start, stop in batch.spans():
             at = start + HEAD_SIZE
             if buffer[at] >> 4 == ip.IPV4:
                 (key,) = _DESTINATION4.unpack_from(buffer, at)
             else:
-                key = bytes(buffer[at + ip.IPV6_DESTINATION_AT : min(at + ip.IPV6_HEADER_SIZE, stop)])
+                (key,) = _DESTINATION6.unpack_from(buffer, at)  # of a packet cut short: of what lay there before
             verdict = known.get(key)
             if verdict is None:
                 verdict = self._judge_outbound(buffer[at:stop])
@@ -200,8 +203,10 @@ class Router:
             packet = frame[1] if len(frame[0]) == VNET_SIZE else memoryview(frame[0])[VNET_SIZE:]
             if packet[0] >> 4 == ip.IPV4:
                 (key,) = _ADDRESSES4.unpack_from(packet)
+            elif len(packet) >= ip.IPV6_HEADER_SIZE:
+                (key,) = _ADDRESSES6.unpack_from(packet)
             else:
-                key = bytes(packet[ip.IPV6_SOURCE_AT : ip.IPV6_HEADER_SIZE])
+                key = b""
             verdict = known.get(key)
             if verdict is None:
                 verdict = self._judge_inbound(port, packet, now)

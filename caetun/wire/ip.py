@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 
 from caetun.errors import Malformed
 from caetun.types import Buffer, DropReason
-from caetun.wire.checksum import adjusted
 
 # fixed by the specification
 IPV4: Final = 4
@@ -160,11 +159,12 @@ def take_hop(packet: bytearray, at: int) -> None:
     if packet[at] >> 4 != IPV4:
         packet[at + IPV6_HOPS_AT] -= 1
         return
-    at += IPV4_HOPS_AT
-    old = packet[at] << 8 | packet[at + 1]
-    packet[at] -= 1
-    check = adjusted(packet[at + 2] << 8 | packet[at + 3], old, old - 0x100)
-    packet[at + 2], packet[at + 3] = check >> 8, check & 0xFF
+    packet[at + IPV4_HOPS_AT] -= 1
+    at += IPV4_CHECKSUM_AT
+    # RFC 1624, equation 3: the word went from m to m - 0x100, so that ~m + m' is 0xFEFF whatever m was.
+    total = ((packet[at] << 8 | packet[at + 1]) ^ 0xFFFF) + 0xFEFF
+    check = ((total & 0xFFFF) + (total >> 16)) ^ 0xFFFF
+    packet[at], packet[at + 1] = check >> 8, check & 0xFF
 
 
 def tcp_payload(frame: Buffer, at: int) -> int:

@@ -18,7 +18,7 @@ import caetun
 from caetun.lab import Host, Lab
 from caetun.lab.traffic import stream
 from caetun.session.identity import public_key
-from tests.tunnel.ends import PATIENCE, End, await_ping, ping, write
+from tests.tunnel.ends import INNER4, INNER6, PATIENCE, End, await_ping, ping, start, tunnel_arguments, two_hosts, write
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping")
 
@@ -211,3 +211,17 @@ def test_the_host_decides_if_it_is_asked_to() -> None:
         assert ping(made.alice, BOB, count=1, wait=0.5) == 0
         made.hub.set("net.ipv4.ip_forward", 1)
         assert ping(made.alice, BOB) == 3
+
+
+@pytest.mark.parametrize("mode", ["tun", "tap"])
+def test_between_two_ends_the_larger_one_learns_what_the_smaller_one_takes(mode: str) -> None:
+    with Lab() as lab:
+        hosts = two_hosts(lab)
+        large, small = tunnel_arguments(hosts, mode)
+        ends = start(hosts, [large, [*small, "--mtu", str(SMALL)]])
+        assert ping(hosts[0], INNER4[1]) == 3
+        assert f"mtu = {SMALL}" in said(hosts[0], "-M", "do", "-s", str(SMALL - 28 + 8), "-c", "1", INNER4[1])
+        assert f"mtu={SMALL}" in said(hosts[0], "-M", "do", "-s", str(SMALL - 48 + 8), "-c", "1", INNER6[1])
+        hosts[0].run(["ip", "route", "flush", "cache"])
+        assert " 1 received" in said(hosts[0], "-M", "dont", "-s", "1472", "-c", "1", INNER4[1])
+        assert [end.stop() for end in ends] == [0, 0]
