@@ -168,7 +168,7 @@ class Node:
 
     def _decide(self, board: Board, peer: Peer, before: int, now: float, out: Output) -> None:
         """Decide on the frames a peer has just sent: they were put behind those that were there `before`."""
-        if peer.present is not (peer in self._up):
+        if peer.carries is not (peer in self._up):
             self._port_changed(board, peer, now)
         if len(out.frames) == before:
             return
@@ -182,9 +182,9 @@ class Node:
             self._tick_board(board, now, out)
 
     def _port_changed(self, board: Board, peer: Peer, now: float) -> None:
-        """A peer has come or gone, and its port with it."""
+        """A peer has come or gone, and its port with it; one whose frames are held back is not there for the board."""
         number = self._port_of[peer]
-        if peer.present:
+        if peer.carries:
             self._up.add(peer)
             board.add_port(number, self._ports[number][1], now)
         else:
@@ -208,7 +208,7 @@ class Node:
                 if pair is not None and pair.local_index == established.local_index:
                     self._indices.sessions[pair.local_index] = (peer, pair)
             self._retire(stale)
-            if self.board is not None and peer.present is not (peer in self._up):
+            if self.board is not None and peer.carries is not (peer in self._up):
                 self._port_changed(self.board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
@@ -251,7 +251,7 @@ class Node:
 
     def _tick_board(self, board: Board, now: float, out: Output) -> None:
         for peer in self.peers.values():
-            if peer.present is not (peer in self._up):
+            if peer.carries is not (peer in self._up):
                 self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local
