@@ -9,17 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import importlib
-import importlib.util
 import ipaddress
 import socket
 import struct
-import sys
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from caetun.errors import DeviceError
+from caetun.netlink import load_pyroute2
 from caetun.types import Mode
 
 # fixed by the kernel's interface
@@ -28,18 +25,6 @@ _IFA_F_NODAD: Final = 0x02
 _IFA_F_PERMANENT: Final = 0x80
 _UP: Final = 0x01
 """IFF_UP (netdevice(7))."""
-
-
-@contextlib.contextmanager
-def netlink(what: str) -> Iterator[Any]:
-    """A pyroute2 IPRoute; whatever the kernel refuses is a DeviceError about `what`."""
-    iproute, netlink_error = _import_pyroute2()
-    try:
-        with iproute() as route:
-            yield route
-    except netlink_error as error:
-        reason = "no permission: run as root or give CAP_NET_ADMIN" if error.code == errno.EPERM else error.args[-1]
-        raise DeviceError(f"{what}: the kernel refuses it: {reason}") from error
 
 
 class Interface:
@@ -63,7 +48,7 @@ class Interface:
 
         Raises DeviceError with the step that the kernel refused; what was done before that can be undone.
         """
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         step = "find it"
         try:
             with iproute() as route:
@@ -89,7 +74,7 @@ class Interface:
         """
         if not self._keep or not (self._before or self._addresses):
             return
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         step = "remove our addresses"
         try:
             with iproute() as route:
@@ -179,31 +164,6 @@ def _index_of(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         raise DeviceError(f"{name}: no such interface in this network namespace") from None
-
-
-def _import_pyroute2() -> tuple[Any, type[Any]]:
-    """`IPRoute` and `NetlinkError`, without what the package's own `__init__` loads beside them.
-
-    That (a network database, connection tracking, WireGuard, ...) takes a fifth of the time from a tunnel's start to
-    its first packet. The package is put in place as a mere folder of modules, and taken out again, so that whoever
-    imports it later gets all of it.
-    """
-    package = "pyroute2"
-    spec = importlib.util.find_spec(package)
-    if package not in sys.modules and spec is not None and spec.submodule_search_locations is not None:
-        folder = types.ModuleType(package)
-        folder.__path__ = list(spec.submodule_search_locations)
-        sys.modules[package] = folder
-        with contextlib.suppress(ImportError, AttributeError):
-            importlib.import_module("pyroute2.iproute.linux")
-        del sys.modules[package]
-        linux = sys.modules.get("pyroute2.iproute.linux")
-        if linux is not None:
-            return linux.IPRoute, sys.modules["pyroute2.netlink.exceptions"].NetlinkError
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    return IPRoute, NetlinkError
 
 
 def _add_address(route: Any, index: int, text: str, mode: Mode) -> _Address:
