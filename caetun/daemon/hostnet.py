@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from caetun.errors import DeviceError
-from caetun.netlink import load_pyroute2
+from caetun.netlink import load_pyroute2, netlink
 from caetun.types import Mode
 
 # fixed by the kernel's interface
@@ -179,6 +179,13 @@ def _add_address(route: Any, index: int, text: str, mode: Mode) -> _Address:
             raise FileExistsError(text) from error
         raise
     return address
+
+
+def interfaces_of(name: str) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+    """The addresses of an interface, less those of the link itself (RFC 4291, section 2.5.6). Raises DeviceError."""
+    with netlink(name) as route:
+        found = {address.interface for address in _addresses(route, _index_of(name))}
+    return sorted((each for each in found if not each.ip.is_link_local), key=str)
 
 
 def mtu_of(name: str) -> int:
