@@ -108,7 +108,7 @@ class OuterLookup:
         }
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
         found: list[Address] = []
-        exists = False
+        exists, refusal = False, ""
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             set_mark(sock, self._mark)
             sock.connect((server, _PORT))  # from now on the kernel takes answers of this server only
@@ -124,10 +124,17 @@ class OuterLookup:
                         break
                     raise
                 answered = waiting.pop(message[:2], None)
-                if answered is not None:
+                if answered is None:
+                    continue
+                try:
                     addresses, known = decode_answer(message, answered)
-                    found += addresses
-                    exists = exists or known
+                except ValueError as error:
+                    refusal = str(error)  # of one kind of address: there may be the other
+                    continue
+                found += addresses
+                exists = exists or known
+        if not found and refusal:
+            raise ValueError(refusal)
         if not found:
             what = "this name has no addresses" if exists else "there is no such name"
             raise socket.gaierror(socket.EAI_NONAME, what)

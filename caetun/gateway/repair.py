@@ -13,7 +13,7 @@ from caetun.gateway import dns
 from caetun.gateway.changes import Change, ResolvConf, Ruleset
 from caetun.gateway.executor import Executor
 from caetun.gateway.journal import Journal, journals
-from caetun.runtime import runtime_directory
+from caetun.runtime import runtime_directory, socket_path
 
 
 class Repaired(NamedTuple):
@@ -54,6 +54,7 @@ def repair(device: str, keep: Callable[[Change], bool] = _is_nothing) -> Repaire
         return Repaired(device, [], [problem], running=True)
     try:
         undone = Executor(journal).undo(lambda change: not keep(change))
+        socket_path(device).unlink(missing_ok=True)  # of the tunnel that held the journal: nobody answers there
         return Repaired(device, undone.lines + _orphan(device), undone.problems)
     finally:
         journal.release()
