@@ -43,18 +43,18 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     node = Node(handshakes, indices, drops, board)
     timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
-        words = settings.peer[number - 1].port if settings.peer else None
-        name = (words.name if words is not None else "") or ("peer" if len(idents) == 1 else f"peer{number}")
+        words = settings.peer[number - 1].port if settings.peer else settings.port_defaults
+        name = words.name or ("peer" if len(idents) == 1 else f"peer{number}")
         session = Session(device.mode, drops, settings.span, device.offloads)
-        port = None if words is None or board is None else words.settings(name)
+        port = None if board is None else words.settings(name)
         node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
     return node
 
 
 def _switchboard(settings: Settings, mode: Mode, drops: Drops) -> Switchboard | None:
     """A switch if there is something to decide: between two ends there is not, unless the user says so."""
-    said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if mode is not Mode.TAP or (len(settings.peer) < 2 and not said):
+    words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
+    if mode is not Mode.TAP or (len(settings.peer) < 2 and not words and not settings.vlan):
         return None
     # Imported here: most tunnels join two ends.
     from caetun.daemon.switching import make_switchboard

@@ -12,6 +12,7 @@ speaks.
 from __future__ import annotations
 
 import enum
+from math import inf
 from typing import Final, NamedTuple
 
 from caetun.l2.filter import Asked, Timing
@@ -22,8 +23,12 @@ ROBUSTNESS: Final = 2
 QUERY_INTERVAL: Final = 125.0
 RESPONSE_INTERVAL: Final = 10.0
 LAST_MEMBER_INTERVAL: Final = 1.0
+_PROXY: Final = {4: bytes(4), 16: bytes.fromhex("fe80000000000000fffffffffffffffe")}
+"""RFC 4541, section 2.1.1, item 4. Hosts take no MLD from :: (RFC 9777, section 5.1.14): it is the highest address."""
 
 # chosen by us
+ASK_AGAIN: Final = 1.0
+"""Seconds between two general queries at least: ports that come, go and move are no flood of them."""
 MAX_QUESTIONS: Final = 1024
 """Groups being asked about at a time: a flood of leaves makes no flood of questions."""
 MAX_ASKED_SOURCES: Final = 64
@@ -68,6 +73,10 @@ class Querier:
         self._starting = ROBUSTNESS
         """General queries that still come at the short start-up interval."""
         self._general_at = now
+        self._asked_at = -inf
+        """When the last general query was sent."""
+        self._proxy_at = inf
+        """When to ask although another is the querier."""
         self._questions: dict[bytes, _Question] = {}
 
     @property
@@ -78,6 +87,10 @@ class Querier:
     def live(self, now: float) -> bool:
         """Whether anybody asks, so that whoever has not answered wants nothing."""
         return self.state is State.ASKING or self._answered_at <= now < self._other_until
+
+    def speaker(self, now: float) -> bytes:
+        """The address whose queries count; all zeros: ours without an address, or nobody's."""
+        return self._address if self.state is State.ASKING else self.other if now < self._other_until else self._nobody
 
     # what is heard
 
@@ -119,9 +132,12 @@ class Querier:
 
     def topology_changed(self, now: float) -> None:
         """Ports have come up or moved: ask soon, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
+        at = max(now, self._asked_at + ASK_AGAIN)
         if self.state is State.ASKING:
             self._starting = max(self._starting, 1)
-            self._general_at = now
+            self._general_at = min(max(now, self._general_at), at)
+        elif self.state is State.LISTENING:
+            self._proxy_at = at
 
     # time
 
@@ -131,10 +147,15 @@ class Querier:
             self.state, self.other = State.ASKING, self._nobody
             self.robustness, self.interval, self.response = ROBUSTNESS, QUERY_INTERVAL, RESPONSE_INTERVAL
             self._general_at = now
+        if self.state is State.LISTENING and now >= self._proxy_at:
+            self._asked_at, self._proxy_at = now, inf
+            # From an address that wins no election: who is asked must not take us for the querier.
+            return [self._query(self._nobody, self.response, frozenset())._replace(source=_PROXY[len(self._nobody)])]
         if self.state is not State.ASKING:
             return []
         queries = [query for question in self._due(now) for query in self._specific(question)]
         if now >= self._general_at:
+            self._asked_at = now
             self._starting = max(self._starting - 1, 0)
             self._general_at = now + (self.interval / 4 if self._starting else self.interval)
             queries.append(self._query(self._nobody, self.response, frozenset()))
@@ -176,5 +197,5 @@ class Querier:
         if self.state is State.OFF:
             return None
         if self.state is State.LISTENING:
-            return self._other_until
+            return min(self._other_until, self._proxy_at)
         return min(self._general_at, *(question.at for question in self._questions.values()), self._general_at)

@@ -97,7 +97,8 @@ async def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_a_living_one_is_
 
 
 async def test_show_prints_a_table(path: Path) -> None:
-    rows = await asyncio.to_thread(show.ask, path, "drops")
+    rows, more = await asyncio.to_thread(show.ask, path, "drops")
+    assert not more
     assert show.table(rows) == "reason     times\nlink.full      3"
     assert show.table([]) == "(nothing)"
 
