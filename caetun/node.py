@@ -58,8 +58,8 @@ class Node:
         self._ports: dict[int, tuple[Peer, PortSettings | None]] = {}
         """Of the switch, by number: `LOCAL` is the device, and not in here."""
         self._port_of: dict[Peer, int] = {}
-        self._up: set[Peer] = set()
-        """Peers whose ports are up."""
+        self._up: dict[Peer, LinkView | None] = {}
+        """Peers whose ports are up -> the last link they were reached by."""
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
 
@@ -131,29 +131,33 @@ class Node:
 
     def _switch(self, board: Switchboard, peer: Peer, before: int, now: float, out: Output) -> None:
         """Decide on the frames a peer has just sent: they were put behind those that were there `before`."""
-        if peer.present is not (peer in self._up):
+        if peer.link is not self._up.get(peer):
             self._port_changed(board, peer, now)
-        if len(out.frames) == before:
-            return
-        frames = out.frames[before:]
-        del out.frames[before:]
-        local, parcels = board.inbound(self._port_of[peer], frames, now)
-        out.frames += local
-        self._send(parcels, now, out)
+        if len(out.frames) > before:
+            frames = out.frames[before:]
+            del out.frames[before:]
+            local, parcels = board.inbound(self._port_of[peer], frames, now)
+            out.frames += local
+            self._send(parcels, now, out)
         if board.bridge.waiting:
             self._tick_switch(board, now, out)
 
     def _port_changed(self, board: Switchboard, peer: Peer, now: float) -> None:
-        """A peer has come or gone, and its port with it."""
-        number = self._port_of[peer]
-        if peer.present:
-            self._up.add(peer)
+        """See whether a peer has come or gone, and its port with it, or is reached by another link."""
+        number, known = self._port_of[peer], peer in self._up
+        if peer.present is not known:
+            if known:
+                del self._up[peer]
+                board.bridge.remove_port(number)
+                return
             settings = self._ports[number][1]
             assert settings is not None, "a peer of a switch has been added with the settings of its port"
             board.bridge.add_port(number, settings, now)
+        elif peer.link is None or peer.link is self._up.get(peer):
+            return
         else:
-            self._up.discard(peer)
-            board.bridge.remove_port(number)
+            board.bridge.port_moved(number, now)
+        self._up[peer] = peer.link
 
     def messages_received(
         self, link: LinkView, messages: Sequence[bytes], now: float, wall: float, out: Output
@@ -172,7 +176,7 @@ class Node:
                 if pair is not None and pair.local_index == established.local_index:
                     self._indices.sessions[pair.local_index] = (peer, pair)
             self._retire(stale)
-            if self._board is not None and peer.present is not (peer in self._up):
+            if self._board is not None:
                 self._port_changed(self._board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
@@ -210,13 +214,12 @@ class Node:
         """Do what is due."""
         for peer in self.peers.values():
             self._retire(peer.tick(now, wall, out))
+            if self._board is not None:
+                self._port_changed(self._board, peer, now)
         if self._board is not None:
             self._tick_switch(self._board, now, out)
 
     def _tick_switch(self, board: Switchboard, now: float, out: Output) -> None:
-        for peer in self.peers.values():
-            if peer.present is not (peer in self._up):
-                self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local
         self._send(parcels, now, out)

@@ -87,6 +87,8 @@ class Bridge:
         """What has happened since somebody last took these."""
         self._waiting: list[Emission] = []
         """Answers and questions that `tick` gives."""
+        self._stirred = False
+        """Whether a port has come up or moved since `tick`."""
 
     # ports
 
@@ -98,9 +100,10 @@ class Bridge:
         self._changed()
         self.pin(number, settings, now)
         self._healing.returned(number, settings.name, now)
+        self._stirred = True
         for vlan in self._vlans_of(settings):
             self.snooping.add_vlan(vlan, now)
-        self.snooping.topology_changed(now)
+        self.snooping.topology_changed(number, now)
 
     def pin(self, number: int, settings: PortSettings, now: float) -> None:
         """Take in the hosts and groups that the user has bound to a port, which need not be up: what is for such a host
@@ -129,8 +132,10 @@ class Bridge:
         port = self._ports.get(number)
         if port is None:
             return
-        self.snooping.topology_changed(now)
+        self._stirred = True
+        self.snooping.topology_changed(number, now)
         self._healing.moved(number, port.settings.name, self.neighbours.hosts(number), now)
+        self._tell(Notice("debug", "bridge.moved", f"{port.settings.name} is reached by another way: announced"))
 
     def _changed(self) -> None:
         self.ports.changed()
@@ -319,7 +324,7 @@ class Bridge:
     @property
     def waiting(self) -> bool:
         """Whether `tick` has frames that should go at once: worth asking after each batch of frames."""
-        return bool(self._waiting)
+        return self._stirred or bool(self._waiting)
 
     def _announced(self, now: float) -> list[Emission]:
         """What heals the ways to hosts whose port has moved or come back, if they are still behind it."""
@@ -336,6 +341,7 @@ class Bridge:
     def tick(self, now: float) -> tuple[list[Emission], list[Wanted]]:
         """Let timers run out: frames of the bridge's own, and queries to be sent to all ports of their VLAN."""
         self._unmute(now)
+        self._stirred = False
         emissions, self._waiting = self._waiting + self._announced(now), []
         self.neighbours.expire(now)
         if self.fdb.expire(now):
@@ -357,7 +363,7 @@ class Bridge:
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
-        if self._waiting:
+        if self.waiting:
             return 0.0
         due = [self.fdb.next_deadline(), self.snooping.next_deadline(), self._healing.next_deadline()]
         due += [port.muted_until for port in self._ports.values() if port.muted]

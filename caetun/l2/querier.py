@@ -12,7 +12,6 @@ speaks.
 from __future__ import annotations
 
 import enum
-from math import inf
 from typing import Final, NamedTuple
 
 from caetun.l2.filter import Asked, Timing
@@ -27,8 +26,8 @@ _PROXY: Final = {4: bytes(4), 16: bytes.fromhex("fe80000000000000fffffffffffffff
 """RFC 4541, section 2.1.1, item 4. Hosts take no MLD from :: (RFC 9777, section 5.1.14): it is the highest address."""
 
 # chosen by us
-ASK_AGAIN: Final = 1.0
-"""Seconds between two general queries at least: ports that come, go and move are no flood of them."""
+GREETING_RESPONSE: Final = 1.0
+"""Seconds that hosts of one port may take to answer when it has come up: nothing flows there until they have."""
 MAX_QUESTIONS: Final = 1024
 """Groups being asked about at a time: a flood of leaves makes no flood of questions."""
 MAX_ASKED_SOURCES: Final = 64
@@ -73,10 +72,6 @@ class Querier:
         self._starting = ROBUSTNESS
         """General queries that still come at the short start-up interval."""
         self._general_at = now
-        self._asked_at = -inf
-        """When the last general query was sent."""
-        self._proxy_at = inf
-        """When to ask although another is the querier."""
         self._questions: dict[bytes, _Question] = {}
 
     @property
@@ -87,10 +82,6 @@ class Querier:
     def live(self, now: float) -> bool:
         """Whether anybody asks, so that whoever has not answered wants nothing."""
         return self.state is State.ASKING or self._answered_at <= now < self._other_until
-
-    def speaker(self, now: float) -> bytes:
-        """The address whose queries count; all zeros: ours without an address, or nobody's."""
-        return self._address if self.state is State.ASKING else self.other if now < self._other_until else self._nobody
 
     # what is heard
 
@@ -130,14 +121,17 @@ class Querier:
         self._questions[group] = _Question(group, asked, ROBUSTNESS, now)
         return True
 
-    def topology_changed(self, now: float) -> None:
-        """Ports have come up or moved: ask soon, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
-        at = max(now, self._asked_at + ASK_AGAIN)
-        if self.state is State.ASKING:
-            self._starting = max(self._starting, 1)
-            self._general_at = min(max(now, self._general_at), at)
-        elif self.state is State.LISTENING:
-            self._proxy_at = at
+    def greeting(self) -> Query | None:
+        """What to ask a port that has come up or moved, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
+        if self.state is State.OFF:
+            return None
+        query = self._query(self._nobody, GREETING_RESPONSE, frozenset())
+        # Who asks although another is the querier must win no election.
+        return query if self.state is State.ASKING else query._replace(source=_PROXY[len(self._nobody)])
+
+    def speaker(self, now: float) -> bytes:
+        """The address whose queries count; all zeros: ours without an address, or nobody's."""
+        return self._address if self.state is State.ASKING else self.other if now < self._other_until else self._nobody
 
     # time
 
@@ -147,15 +141,10 @@ class Querier:
             self.state, self.other = State.ASKING, self._nobody
             self.robustness, self.interval, self.response = ROBUSTNESS, QUERY_INTERVAL, RESPONSE_INTERVAL
             self._general_at = now
-        if self.state is State.LISTENING and now >= self._proxy_at:
-            self._asked_at, self._proxy_at = now, inf
-            # From an address that wins no election: who is asked must not take us for the querier.
-            return [self._query(self._nobody, self.response, frozenset())._replace(source=_PROXY[len(self._nobody)])]
         if self.state is not State.ASKING:
             return []
         queries = [query for question in self._due(now) for query in self._specific(question)]
         if now >= self._general_at:
-            self._asked_at = now
             self._starting = max(self._starting - 1, 0)
             self._general_at = now + (self.interval / 4 if self._starting else self.interval)
             queries.append(self._query(self._nobody, self.response, frozenset()))
@@ -197,5 +186,5 @@ class Querier:
         if self.state is State.OFF:
             return None
         if self.state is State.LISTENING:
-            return min(self._other_until, self._proxy_at)
+            return self._other_until
         return min(self._general_at, *(question.at for question in self._questions.values()), self._general_at)

@@ -21,12 +21,13 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple
 
 from caetun.errors import Malformed
 from caetun.l2.filter import Asked
 from caetun.l2.groups import GroupRow, GroupTable
-from caetun.l2.querier import Querier, State
+from caetun.l2.querier import ROBUSTNESS, Querier, State
 from caetun.l2.vlan import UNAWARE
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.checksum import ones_sum
@@ -55,7 +56,8 @@ ROUTER_SECONDS: Final = 255.0
 """Other Querier Present Interval (RFC 9776, section 8.5), for a port a router was heard at."""
 
 # chosen by us
-MAX_VLANS: Final = 4096
+GREETING_SPACING: Final = 1.0
+"""Seconds between two queries for one port at least: one that comes, goes and moves is no flood of them."""
 
 
 class Unregistered(enum.StrEnum):
@@ -111,8 +113,8 @@ class Wanted(NamedTuple):
 
     vlan: int
     query: Query
-    beside: frozenset[int] = frozenset()
-    """Less these: there is a router, which asks for itself."""
+    only: int | None = None
+    """At this port only; None: at all."""
 
 
 class QuerierRow(NamedTuple):
@@ -149,6 +151,17 @@ class _Vlan:
         return self.routers4, self.routers6, self.switches
 
 
+class _Greeting(NamedTuple):
+    """A port that is asked by itself."""
+
+    at: float
+    """When next."""
+    left: int
+    """How often still: one query may be lost."""
+    last: float
+    """When it was asked last."""
+
+
 class Snooping:
     """The multicast state of one bridge."""
 
@@ -158,6 +171,8 @@ class Snooping:
         self.igmp = GroupTable(3, drops)
         self.mld = GroupTable(2, drops)
         self._vlans: dict[int, _Vlan] = {}
+        self._greetings: dict[int, _Greeting] = {}
+        """Ports that have come up or moved of late."""
 
     def _vlan(self, vlan: int, now: float) -> _Vlan:
         found = self._vlans.get(vlan)
@@ -294,11 +309,23 @@ class Snooping:
             for heard in state.heard:
                 heard.pop(port, None)
 
-    def topology_changed(self, now: float) -> None:
-        """Ports have come up or moved: ask at once, so that groups form again within seconds."""
-        for state in self._vlans.values():
-            state.igmp.topology_changed(now)
-            state.mld.topology_changed(now)
+    def topology_changed(self, port: int, now: float) -> None:
+        """A port has come up or moved: ask there at once, so that its groups form again within a second or so."""
+        before = self._greetings.get(port)
+        at = now if before is None else max(now, before.last + GREETING_SPACING)
+        self._greetings[port] = _Greeting(at, ROBUSTNESS, -inf if before is None else before.last)
+
+    def _greet(self, now: float) -> Iterator[Wanted]:
+        for port, (at, left, _) in list(self._greetings.items()):
+            if now >= at and not left:
+                del self._greetings[port]
+            elif now >= at:
+                self._greetings[port] = _Greeting(now + GREETING_SPACING, left - 1, now)
+                for vlan, state in self._vlans.items():
+                    for querier, routers in ((state.igmp, state.routers4), (state.mld, state.routers6)):
+                        query = querier.greeting()
+                        if query is not None and not (querier.state is State.LISTENING and port in routers):
+                            yield Wanted(vlan, query, port)
 
     # time
 
@@ -306,19 +333,18 @@ class Snooping:
         """Let timers run out; returns the queries that are to be sent."""
         self.igmp.expire(now)
         self.mld.expire(now)
-        wanted: list[Wanted] = []
+        wanted = list(self._greet(now))
         for vlan, state in self._vlans.items():
             for heard in state.heard:
                 for port in [port for port, until in heard.items() if now >= until]:
                     del heard[port]
-            for querier, routers in ((state.igmp, state.routers4), (state.mld, state.routers6)):
-                beside = self._routers(routers) if querier.state is State.LISTENING else frozenset()
-                wanted += [Wanted(vlan, query, beside) for query in querier.tick(now)]
+            wanted += [Wanted(vlan, query) for each in (state.igmp, state.mld) for query in each.tick(now)]
         return wanted
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
         due = [self.igmp.next_deadline(), self.mld.next_deadline()]
+        due += [greeting.at for greeting in self._greetings.values()]
         for state in self._vlans.values():
             due += [state.igmp.next_deadline(), state.mld.next_deadline()]
             due += [until for heard in state.heard for until in heard.values()]

@@ -102,9 +102,9 @@ class Switchboard:
         sorter = _Sorter(self)
         for emission in emissions:
             sorter.add(Egress(emission.vlan, (emission.port,)), (NO_OFFLOAD, memoryview(emission.frame)), local)
-        for vlan, query, beside in wanted:
+        for vlan, query, only in wanted:
             frame = memoryview(query_frame(query, self._address))
-            ports = tuple([port for port in self.bridge.ports.members(vlan) if port not in beside])
+            ports = tuple([port for port in self.bridge.ports.members(vlan) if only in (None, port)])
             sorter.add(Egress(vlan, ports), (NO_OFFLOAD, frame), local)
         return local, sorter.parcels
 
