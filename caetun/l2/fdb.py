@@ -128,7 +128,7 @@ class Fdb:
         if table is None:
             return None
         entry = table.get(bytes(destination))
-        if entry is None or (now - entry.seen_at > self.ageing and not entry.static):
+        if entry is None or (now >= entry.seen_at + self.ageing and not entry.static):
             return None
         return entry.port
 
@@ -156,7 +156,7 @@ class Fdb:
     def _move(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> Learned:
         if entry.static or now < entry.held_until:
             return Learned.HELD
-        if now - entry.seen_at > self.ageing:
+        if now >= entry.seen_at + self.ageing:
             self._forget(vlan, key, entry)
             return self._add(vlan, key, port, now)
         if self._per_port.get(port, 0) >= self._port_limits.get(port, self.limit):
@@ -220,7 +220,7 @@ class Fdb:
             for key, entry in table.items():
                 if entry.static:
                     continue
-                if now - entry.seen_at <= self.ageing:
+                if now < entry.seen_at + self.ageing:
                     break
                 old.append((vlan, key, entry))
         for vlan, key, entry in old:
