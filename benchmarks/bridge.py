@@ -16,10 +16,11 @@ import time
 from itertools import count
 from typing import Any, Final, cast
 
+from caetun.board import LOCAL
 from caetun.daemon.heap import keep_freed_memory
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
-from caetun.l2.switchboard import LOCAL, Switchboard
+from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Output, Peer, Timing
 from caetun.session.handshake import Answer, Cipher, Established, Handshakes, PeerId
@@ -114,7 +115,7 @@ def hub(peers: int, *, switch: bool) -> Node:
 
 
 def sending(many: Node, one: Node, size: int) -> tuple[float, float]:
-    """Microseconds from a broadcast frame of `size` bytes to the records: for all links of `many`; as often for `one`'s.
+    """Microseconds from a broadcast frame of `size` bytes to records: once for all of `many`; as often for `one`.
 
     In turn, so that whatever else the machine does falls on both.
     """

@@ -6,12 +6,17 @@
 
 The first part of a peer is its key; the device has its own words with `--port`, and `--port-defaults` holds for all
 peers. docs/switch.md explains each word.
+
+Of a peer of a router (`--mode tun`) it is said which addresses are its own:
+
+    KEY,name=attic,allowed=10.88.0.2+10.1.0.0/24+fd88::2+fd01::/64
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from caetun.words import OFF, Word, address, at_vlan, flatten, group, is_mac, mac, number, several, split, vlan, vlans
@@ -44,11 +49,15 @@ class PortWords(NamedTuple):
 
     name: str = ""
     words: tuple[Word, ...] = ()
-    """In order, the name left out."""
+    """In order, name and networks left out."""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Prefixes behind the port: what a router sends there, and takes from there."""
 
     def __str__(self) -> str:
         """As it was written, in order."""
-        return ",".join(map(str, [*([Word("name", self.name)] if self.name else []), *self.words]))
+        first = [Word("name", self.name)] if self.name else []
+        first += [Word("allowed", "+".join(map(str, self.networks)))] if self.networks else []
+        return ",".join(map(str, [*first, *self.words]))
 
     def settings(self, name: str) -> PortSettings:
         """For the switch; `name` is taken if none was given. Raises ValueError (why, what to do)."""
@@ -78,23 +87,27 @@ def parse_table(table: Mapping[str, Any]) -> PortWords:
 
 
 def nameless(words: PortWords) -> PortWords:
-    """What is said of all ports has no name. Raises ValueError."""
-    if words.name:
-        raise ValueError("'name' is said of all ports: give each its own")
+    """What is said of all ports has neither name nor networks. Raises ValueError."""
+    if words.name or words.networks:
+        raise ValueError(f"{'name' if words.name else 'allowed'!r} is said of all ports: give each its own")
     return words
 
 
 def _checked(said: Iterable[Word]) -> PortWords:
     name = ""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
     words: dict[str, Word] = {}
     for each in said:
         word, value = each.name.removeprefix("vlan.") if each.name in _VLAN_ALIASES else each.name, each.value
-        if word in words or (word == "name" and name):
+        if word in words or (word == "name" and name) or (word == "allowed" and networks):
             raise ValueError(f"{word!r} is said twice of one port: leave one away")
         if word == "name":
             if not _NAME.fullmatch(value):
                 raise ValueError(f"{value!r} is not a name: use 1 to 32 letters, digits, '.', '-' and '_'")
             name = value
+            continue
+        if word == "allowed":
+            networks = parse_networks(value)
             continue
         if word not in _SWITCHES and word not in _READERS and not word.startswith("storm."):
             raise ValueError(f"{word!r} is not known: {_KNOWN}")
@@ -103,7 +116,7 @@ def _checked(said: Iterable[Word]) -> PortWords:
         if not value and word not in _SWITCHES:
             raise ValueError(f"'{each}': {word!r} wants a value")
         words[word] = Word(word, value)
-    found = PortWords(name, tuple(words.values()))
+    found = PortWords(name, tuple(words.values()), networks)
     if found.words:
         found.settings("port")
     return found
@@ -112,6 +125,27 @@ def _checked(said: Iterable[Word]) -> PortWords:
 def _topic(word: Word) -> str:
     """What a word is about: a port has one kind of VLANs, so words about them replace each other."""
     return "vlan" if f"vlan.{word.name}" in _VLAN_ALIASES else word.name
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """`10.88.0.2+10.1.0.0/24`; an address alone is one host's. Raises ValueError (why, what to do)."""
+    networks: list[IPv4Network | IPv6Network] = []
+    for part in text.split("+"):
+        try:
+            network = ip_network(part)
+        except ValueError:
+            raise ValueError(_no_network(part)) from None
+        if network in networks:
+            raise ValueError(f"{part!r} is given twice: leave one away")
+        networks.append(network)
+    return tuple(networks)
+
+
+def _no_network(text: str) -> str:
+    try:
+        return f"{text!r} has bits set behind its prefix: write {ip_network(text, strict=False)}"
+    except ValueError:
+        return f"{text!r} is no address or prefix: write for example 10.1.0.0/24 or fd01::/64, several with + between"
 
 
 def _settings(name: str, words: Iterable[Word]) -> PortSettings:
@@ -235,4 +269,6 @@ _SWITCHES: Final = ("isolated", "mesh", "fast-leave", "router")
 _PLAIN: Final = ("mac-limit", "bpdu", "isolated", "mesh", "fast-leave")
 """Words that are settings of a port as they stand."""
 _VLAN_ALIASES: Final = frozenset(("vlan.access", "vlan.trunk", "vlan.native"))
-_KNOWN: Final = f"known are name=, {''.join(f'{word}=, ' for word in _READERS)}storm.CLASS=, {', '.join(_SWITCHES)}"
+_KNOWN: Final = (
+    f"known are name=, allowed=, {''.join(f'{word}=, ' for word in _READERS)}storm.CLASS=, {', '.join(_SWITCHES)}"
+)

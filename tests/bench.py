@@ -1,13 +1,14 @@
-"""A node with one peer, or hundreds at a switch, and handshakes that end as a test wants, without public-key work or a network."""
+"""A node with one peer, or a crowd at a switch; handshakes end as a test wants, with neither keys nor network."""
 
 from __future__ import annotations
 
 import dataclasses
 from itertools import count
 
+from caetun.board import LOCAL
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
-from caetun.l2.switchboard import LOCAL, Switchboard
+from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Output, Peer, Timing
 from caetun.session.handshake import Answer, Cipher, Handshakes, Hello, PeerId
@@ -104,7 +105,9 @@ class Crowd:
         self.bridge.add_port(LOCAL, PortSettings("local"), 0.0)
         board = Switchboard(self.bridge, b"\2" + bytes(5))
         numbers = count(1)
-        self.node = Node(self.handshakes, IndexAllocator(lambda size: next(numbers).to_bytes(size, "big")), self.drops, board)
+        self.node = Node(
+            self.handshakes, IndexAllocator(lambda size: next(numbers).to_bytes(size, "big")), self.drops, board
+        )
         self.links: list[Link] = []
         self.far: list[KeyPair] = []
         """What each far end seals and opens with."""

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from caetun.board import LOCAL
 from caetun.devices.memory import MemoryDevice
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
 from caetun.l2.snooping import SnoopingSettings
-from caetun.l2.switchboard import LOCAL, Switchboard
+from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Event, Output, Peer, Timing
 from caetun.session.handshake import Handshakes, Hello, PeerId, Policy, PostQuantum

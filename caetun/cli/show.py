@@ -16,7 +16,8 @@ from caetun.runtime import SUFFIX, socket_path, sockets
 
 # chosen by us
 WHAT: Final = (
-    "peers", "links", "ports", "fdb", "mdb", "routers", "querier", "bindings", "neighbours", "drops",
+    "peers", "links", "ports", "fdb", "mdb", "routers", "querier", "bindings", "neighbours",
+    "routes", "leases", "config", "drops",
 )  # fmt: skip
 _WATCH_SECONDS: Final = 1.0
 _PATIENCE: Final = 5.0
@@ -28,6 +29,7 @@ examples:
   caetun show fdb                  which address is behind which port
   caetun show mdb --watch          which group is wanted where, every second
   caetun show ports                which ports are up or muted, and why
+  caetun show routes               which prefix leads to which peer
   caetun show links --json         every carrier and why it is not used, for programs
 """
 

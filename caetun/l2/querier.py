@@ -121,10 +121,10 @@ class Querier:
         self._questions[group] = _Question(group, asked, ROBUSTNESS, now)
         return True
 
-    def greeting(self) -> Query | None:
+    def greeting(self, now: float) -> Query | None:
         """What to ask a port that has come up or moved, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
-        if self.state is State.OFF:
-            return None
+        if self.state is State.OFF or (self.state is State.ASKING and now >= self._general_at):
+            return None  # all are asked anyway
         query = self._query(self._nobody, GREETING_RESPONSE, frozenset())
         # Who asks although another is the querier must win no election.
         return query if self.state is State.ASKING else query._replace(source=_PROXY[len(self._nobody)])

@@ -323,7 +323,7 @@ class Snooping:
                 self._greetings[port] = _Greeting(now + GREETING_SPACING, left - 1, now)
                 for vlan, state in self._vlans.items():
                     for querier, routers in ((state.igmp, state.routers4), (state.mld, state.routers6)):
-                        query = querier.greeting()
+                        query = querier.greeting(now)
                         if query is not None and not (querier.state is State.LISTENING and port in routers):
                             yield Wanted(vlan, query, port)
 

@@ -11,6 +11,7 @@ from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
 from caetun.l2.policy import Allowed, GuardSettings, Source
 from caetun.l2.snooping import SnoopingSettings
+from caetun.l2.switchboard import Switchboard
 from caetun.types import Drops
 from caetun.wire.membership import GroupRecord, Kind, Query
 from tests.l2.frames import ipv4, mac, query, report
@@ -32,6 +33,7 @@ class HubNode:
         self.bridge.add_port(LOCAL, PortSettings("local"), 0.0)
         self.bridge.add_port(ATTIC, PortSettings("attic", guard=guard, macs=((mac(9), None),)), 0.0)
         self.bridge.add_port(OFFICE, PortSettings("office", groups=((GROUP, None),)), 0.0)
+        self.board = Switchboard(self.bridge, mac(99))
 
     @staticmethod
     def port_names() -> dict[int, str]:
