@@ -351,7 +351,7 @@ class Bridge:
             return emissions, wanted
         self._probe_at = now + PROBE_SECONDS
         emissions += [
-            Emission(number, self.ports.home(port.settings), self._probes.make(number, now))
+            Emission(number, self.ports.vlans(number).native or UNAWARE, self._probes.make(number, now))
             for number, port in self._ports.items()
             if not port.muted
         ]

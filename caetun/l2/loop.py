@@ -25,7 +25,6 @@ DESTINATION: Final = bytes.fromhex("0342434c5001")
 """A locally administered group address: flooded by every bridge, wanted by no host."""
 _HEAD: Final = struct.Struct(">2sBBIQ")
 _TYPE_BYTES: Final = ETHERTYPE.to_bytes(2, "big")
-_VLAN_TAG: Final = b"\x81\0"
 _MAGIC: Final = 0x43
 _VERSION: Final = 1
 _TAG_SIZE: Final = 16
@@ -63,8 +62,6 @@ class LoopProbes:
 
     def recognise(self, frame: Buffer, now: float) -> Returned | None:
         """Whether a frame is one of our probes, fresh and unchanged."""
-        if bytes(frame[12:14]) == _VLAN_TAG:
-            frame = bytes(frame[:12]) + frame[16:]  # it left by a trunk
         if len(frame) < _TAG_AT + _TAG_SIZE or bytes(frame[12:14]) != _TYPE_BYTES:
             return None
         head = bytes(frame[12:_TAG_AT])
