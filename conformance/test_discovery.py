@@ -35,9 +35,7 @@ def everybody(made: Campus) -> dict[str, Host]:
 @pytest.mark.parametrize("arguments", [[], ["--no-querier"]], ids=["with a querier", "without"])
 def test_ten_minutes(arguments: list[str]) -> None:
     with Lab() as lab:
-        made = campus(
-            lab, Plan([Site("attic", hosts=3), Site("office", "tcp"), Site("shed")], arguments=arguments)
-        )
+        made = campus(lab, Plan([Site("attic", hosts=3), Site("office", "tcp"), Site("shed")], arguments=arguments))
         attic, office, shed = made.sites
         Leases(office.lan[0])
         tenants = [Tenant(attic.lan[0]), Tenant(shed.lan[0])]

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from caetun.daemon.hostnet import netlink
 from caetun.errors import DeviceError
+from caetun.netlink import netlink
 
 if TYPE_CHECKING:
     from caetun.options import BridgeRef
