@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
+from caetun.compression.registry import parse_methods
 from caetun.endpoint import parse_endpoint, parse_remote, parse_transports
 from caetun.errors import ConfigurationError
 from caetun.ports import PeerRef, PortWords, parse_words
@@ -297,6 +298,7 @@ PROXY: Final = Kind("URL", _parse_proxy, "http://[USER:PASSWORD@]HOST:PORT or so
 FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexadecimal digits")
 DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
 TEXT: Final = Kind("NAME", _parse_text)
+COMPRESS: Final = Kind("LIST", parse_methods, "none, or some of lz4, zstd, with commas, best first")
 FILE: Final = Kind("FILE", _parse_path)
 PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer)
 PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md")

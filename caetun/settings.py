@@ -20,6 +20,7 @@ from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import (
     BRIDGE,
+    COMPRESS,
     DECOY,
     DEVICE,
     FILE,
@@ -169,6 +170,14 @@ class Settings:
         float, Option(duration(1, 3600), "session", "when nothing else was sent for so long, send an empty record")
     ] = 10.0
     """Seconds."""
+    compress: Annotated[
+        tuple[str, ...],
+        Option(
+            COMPRESS,
+            "session",
+            "make records smaller if the far end agrees; leaks what is in them, see docs/modules.md",
+        ),
+    ] = ()
     rekey_after: Annotated[
         float, Option(duration(1, 120), "session", "make new traffic keys when they are so old", hidden=True)
     ] = 120.0

@@ -58,6 +58,8 @@ class DropReason(enum.StrEnum):
     # inside a record
     CONTAINER_MALFORMED = "container.malformed"
     ELEMENT_UNKNOWN = "container.unknown-element"
+    COMPRESSION_MALFORMED = "compression.malformed"
+    COMPRESSION_UNWANTED = "compression.unwanted"
     CONTROL_MALFORMED = "control.malformed"
     CONTROL_SURPLUS = "control.surplus"
     SEGMENT_MALFORMED = "segment.malformed"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from caetun.daemon.dialer import Dialer
     from caetun.l2.bridge import Bridge
     from caetun.node import Node
+    from caetun.peers import Peer
     from caetun.types import Drops
 
 Rows: TypeAlias = list[dict[str, Any]]
@@ -38,6 +39,7 @@ class Status:
                 "state": "up" if peer.present else "down",
                 "link": peer.link.name if peer.link is not None else "",
                 "record bytes": peer.link.max_record if peer.link is not None else 0,
+                "compression": _compression(peer),
             }
             for peer in self._node.peers.values()
         ]
@@ -116,6 +118,15 @@ class Status:
 
     def _names(self) -> dict[int, str]:
         return {LOCAL: LOCAL_NAME, **self._node.port_names()}
+
+
+def _compression(peer: Peer) -> str:
+    """What records to a peer are compressed with, and to which share of their size."""
+    pair = peer.session.current
+    small = None if pair is None else pair.deflater
+    if small is None:
+        return ""
+    return f"{small.name}, {small.deflated / small.plain:.0%}" if small.plain else small.name
 
 
 VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
