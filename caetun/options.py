@@ -239,6 +239,13 @@ def _parse_port(text: str) -> PortWords:
     return parse_words(text.split(","))
 
 
+def _parse_rule(text: str) -> str:
+    # Imported here: most tunnels have no rules.
+    from caetun.mangle.rules import parse_rule
+
+    return parse_rule(text).text
+
+
 def _parse_bridge(text: str) -> BridgeRef:
     name, separator, word = text.partition(":")
     if not _DEVICE_NAME.fullmatch(name) or (separator and word != "create"):
@@ -302,4 +309,5 @@ COMPRESS: Final = Kind("LIST", parse_methods, "none, or some of lz4, zstd, with 
 FILE: Final = Kind("FILE", _parse_path)
 PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer)
 PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md")
+MANGLE: Final = Kind("RULE", _parse_rule, "a rule as `out drop udp port 5353`")
 BRIDGE: Final = Kind("NAME", _parse_bridge, "NAME or NAME:create")

@@ -27,6 +27,7 @@ from caetun.options import (
     FINGERPRINT,
     INTERFACE,
     LISTEN,
+    MANGLE,
     MODE,
     PEER,
     PORT,
@@ -131,6 +132,11 @@ class Settings:
     offload: Annotated[
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
+
+    mangle: Annotated[
+        tuple[str, ...],
+        Option(MANGLE, "device", "change or drop frames, rules in order, see docs/mangle.md", repeatable=True),
+    ] = ()
 
     bridge: Annotated[BridgeRef | None, Option(BRIDGE, "switch", "make the device a member of this Linux bridge")] = (
         None

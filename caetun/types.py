@@ -95,6 +95,10 @@ class DropReason(enum.StrEnum):
     GUARD_DHCP = "guard.dhcp-server"
     GUARD_ROUTER = "guard.router"
     GUARD_HIDDEN = "guard.hidden"
+    # between device and tunnel
+    MANGLE_FILTER = "mangle.filter"
+    MANGLE_TTL = "mangle.ttl"
+    MANGLE_HOOK = "mangle.hook"
     # on the way out
     NO_SESSION = "peer.no-session"
     BACKLOG_FULL = "backlog.full"

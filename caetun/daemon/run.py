@@ -42,6 +42,8 @@ from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.devices.base import Device
+    from caetun.mangle.pipeline import Pipeline
     from caetun.settings import Settings
 
 # chosen by us
@@ -99,6 +101,7 @@ class Daemon:
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
         self._pump: Pump | None = None
+        self._pipeline: Pipeline | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
     # start
@@ -112,7 +115,7 @@ class Daemon:
         device = self._device = self._open_device()
         mtu = self._mtu(device)
         node = self._node = make_node(settings, keys, device, mtu, self.drops)
-        pump = self._pump = Pump(self._loop, node, device, self, Batch(BATCH_LIMIT))
+        pump = self._pump = Pump(self._loop, node, self._mangled(device, mtu), self, Batch(BATCH_LIMIT))
         options = outer_options(settings)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
         for where in settings.listen:
@@ -127,7 +130,9 @@ class Daemon:
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
-        self._control = Control(self._loop, socket_path(device.name), Status(node, self.drops, lambda: self._dialer))
+        self._control = Control(
+            self._loop, socket_path(device.name), Status(node, self.drops, lambda: self._dialer, self._pipeline)
+        )
         try:
             self._control.start()
         except NetworkError as error:
@@ -164,6 +169,20 @@ class Daemon:
         for note in device.notes:
             logs.event(log, logging.WARNING, "device.offload", f"{device.name}: {note}", device=device.name)
         return device
+
+    def _mangled(self, device: TunTap, mtu: int) -> Device:
+        """The device behind the user's rules; the device itself if there are none."""
+        if not self._settings.mangle:
+            return device
+        # Imported here: most tunnels have no rules.
+        from caetun.devices.mangled import MangledDevice
+        from caetun.mangle.rules import make_pipeline
+
+        try:
+            self._pipeline = make_pipeline(self._settings.mangle, mtu)
+        except ValueError as error:
+            raise ConfigurationError(f"--mangle: {error}") from None
+        return MangledDevice(device, self._pipeline, self.drops)
 
     @property
     def _mtu_given(self) -> bool:

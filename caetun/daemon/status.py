@@ -11,6 +11,7 @@ from caetun.ports import LOCAL, LOCAL_NAME
 if TYPE_CHECKING:
     from caetun.daemon.dialer import Dialer
     from caetun.l2.bridge import Bridge
+    from caetun.mangle.pipeline import Pipeline
     from caetun.node import Node
     from caetun.peers import Peer
     from caetun.types import Drops
@@ -21,10 +22,13 @@ Rows: TypeAlias = list[dict[str, Any]]
 class Status:
     """Answers questions about one tunnel."""
 
-    def __init__(self, node: Node, drops: Drops, dialer: Callable[[], Dialer | None]) -> None:
+    def __init__(
+        self, node: Node, drops: Drops, dialer: Callable[[], Dialer | None], pipeline: Pipeline | None = None
+    ) -> None:
         self._node = node
         self._drops = drops
         self._dialer = dialer
+        self._pipeline = pipeline
 
     def ask(self, what: str, now: float) -> Rows | None:
         """The rows of a view; None if there is none of that name."""
@@ -112,6 +116,11 @@ class Status:
         """Why frames, records and messages were thrown away, and how many."""
         return [{"reason": str(reason), "times": times} for reason, times in sorted(self._drops.items()) if times]
 
+    def mangle(self, now: float) -> Rows:
+        """Every rule of --mangle, and the frames that it dropped, accepted or changed."""
+        rules = () if self._pipeline is None else self._pipeline.rules
+        return [{"rule": rule.text, "frames": rule.frames, "bytes": rule.octets} for rule in rules]
+
     @property
     def _bridge(self) -> Bridge | None:
         return self._node.bridge
@@ -136,4 +145,5 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "fdb": Status.fdb,
     "mdb": Status.mdb,
     "drops": Status.drops,
+    "mangle": Status.mangle,
 }
