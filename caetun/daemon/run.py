@@ -44,6 +44,7 @@ from caetun.wire.container import Batch
 if TYPE_CHECKING:
     from caetun.devices.base import Device
     from caetun.mangle.pipeline import Pipeline
+    from caetun.node import Node
     from caetun.settings import Settings
 
 # chosen by us
@@ -100,6 +101,7 @@ class Daemon:
         self._watch: NetWatch | None = None
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
+        self._node: Node | None = None
         self._pump: Pump | None = None
         self._pipeline: Pipeline | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
@@ -182,7 +184,15 @@ class Daemon:
             self._pipeline = make_pipeline(self._settings.mangle, mtu)
         except ValueError as error:
             raise ConfigurationError(f"--mangle: {error}") from None
-        return MangledDevice(device, self._pipeline, self.drops)
+        return MangledDevice(device, self._pipeline, self.drops, self._mark)
+
+    def _mark(self, traffic_class: int) -> None:
+        """Have links that can do so send with a class."""
+        assert self._node is not None
+        for peer in self._node.peers.values():
+            mark = getattr(peer.link, "mark", None)
+            if mark is not None:
+                mark(traffic_class)
 
     @property
     def _mtu_given(self) -> bool:

@@ -8,7 +8,7 @@ first bytes are copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from caetun.devices.base import Device
 from caetun.mangle.frame import HEAD, Frame, gathered
@@ -20,10 +20,14 @@ from caetun.wire.container import Batch
 class MangledDevice:
     """Wraps another device."""
 
-    def __init__(self, device: Device, pipeline: Pipeline, drops: Drops) -> None:
+    def __init__(
+        self, device: Device, pipeline: Pipeline, drops: Drops, mark: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """`mark`: told of the outer traffic class of each batch, if a rule asks for one."""
         self._device = device
         self._pipeline = pipeline
         self._drops = drops
+        self._mark = mark
         # A direction that no rule is about goes straight to the device.
         if not pipeline.outgoing:
             self.read_batch = device.read_batch  # type: ignore[method-assign]
@@ -65,6 +69,9 @@ class MangledDevice:
             kept.append((start, stop))
         if len(kept) < len(batch.starts):
             batch.keep(kept)
+        outer = self._pipeline.outer
+        if outer is not None and len(kept) > before:
+            self._mark(outer.take())
 
     def write_batch(self, frames: Sequence[Iovec]) -> None:
         """Write frames, in order, less those that a rule drops. Hot, where there are rules."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from caetun.mangle.frame import Frame
-from caetun.mangle.steps import Outcome, Step, Verdict
+from caetun.mangle.steps import Outcome, OuterClass, Step, Verdict
 from caetun.types import DropReason
 
 Condition: TypeAlias = Callable[[Frame], bool]
@@ -53,6 +53,8 @@ class Pipeline:
         self.rules = tuple(rules)
         self.outgoing = tuple(rule for rule in rules if rule.outgoing)
         self.incoming = tuple(rule for rule in rules if rule.incoming)
+        self.outer = next((rule.step for rule in rules if isinstance(rule.step, OuterClass)), None)
+        """What says which class the tunnel's own packets get; None: none."""
 
     def run(self, frame: Frame, outgoing: bool) -> DropReason | None:
         """Show a frame to the rules, which may change it; why it is dropped, or None. Hot: once a frame.

@@ -7,6 +7,7 @@
     accept tcp port 22                         ... and no later rule for SSH
     mss auto                                   TCP segments that fit the MTU
     out dscp ef udp port 5060-5061             telephony first
+    out dscp outer                             datagrams of the tunnel get the class of what they carry
     in ttl -1
     nat 192.168.1.0/24 to 10.20.1.0/24
     in hook NAME ip6                           Python, by the entry point `caetun.mangle`
@@ -134,6 +135,9 @@ def parse_rule(text: str, mtu: int = 1500) -> Rule:
         raise reader.wrong(wanted)
     if action == "nat" and (outgoing or incoming):
         raise reader.wrong("it without in or out, as answers must be translated, too")
+    if action == "dscp" and not outgoing and reader.word == "outer":
+        reader.take("")
+        raise reader.wrong("out in front of such a rule: only what leaves has packets around it that are ours")
     step = _STEPS[action](reader, mtu)
     found: list[Condition] = []
     while reader.word:
@@ -161,9 +165,11 @@ def _mss(reader: Reader, mtu: int) -> steps.Step:
 
 
 def _dscp(reader: Reader, mtu: int) -> steps.Step:
+    if reader.takes("outer"):
+        return steps.OuterClass()
     if reader.word in _DSCP:
         return steps.set_dscp(_DSCP[reader.take("")])
-    return steps.set_dscp(reader.number(0, 63, "a class as ef, af41, cs1, or a number"))
+    return steps.set_dscp(reader.number(0, 63, "outer, a class as ef, af41, cs1, or a number"))
 
 
 def _ecn(reader: Reader, mtu: int) -> steps.Step:

@@ -69,6 +69,35 @@ def set_dscp(dscp: int) -> Step:
     return _traffic_class(0b11, dscp << 2)
 
 
+class OuterClass:
+    """Notes the classes of what leaves, for the packets that carry it. A step.
+
+    A batch of frames is sealed as one: its packets get the class that all of its frames have, or else none. The outer
+    ECN bits stay 0, which is the compatibility mode of RFC 6040, section 4.1: a record spans several packets.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def __call__(self, frame: Frame, outgoing: bool) -> Outcome:
+        """Look at a frame."""
+        packet = frame.packet
+        if packet is None:
+            self._seen.add(0)
+        else:
+            at = frame.network
+            word = frame.head[at] << 8 | frame.head[at + 1]
+            self._seen.add((word >> (0 if packet.version == ip.IPV4 else 4)) & 0xFC)
+        return Verdict.CHANGED
+
+    def take(self) -> int:
+        """The outer traffic class for the frames since the last call: DSCP in the upper six of eight bits."""
+        seen = self._seen
+        outer = seen.pop() if len(seen) == 1 else 0
+        seen.clear()
+        return outer
+
+
 def clear_ecn() -> Step:
     """Declare packets not ECN-capable (RFC 3168, section 5): for a path that mistreats those that are."""
     return _traffic_class(0b11111100, 0)

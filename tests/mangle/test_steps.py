@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caetun.devices.mangled import MangledDevice
 from caetun.offload.segment import segment
 from caetun.types import DropReason, Mode
 from tests.mangle.packets import Host, echo, ethernet, packet, sound, syn, tag, udp
@@ -87,6 +88,16 @@ def test_a_superframes_packets_all_get_the_class(whole: Superframe, dscp: int) -
 def test_classes_have_names(name: str, tos: int) -> None:
     (out,) = Host(f"out dscp {name}").send(packet(udp(), tos=0x03))
     assert out[1] == tos | 3
+
+
+def test_the_outer_class_is_the_one_of_the_whole_batch() -> None:
+    marks: list[int] = []
+    host = Host("out drop udp port 9", "out dscp outer")
+    host.device = MangledDevice(host.memory, host.pipeline, host.drops, marks.append)
+    voice, bulk, odd = packet(udp(), tos=0xB9), packet(udp(), tos=0x21, **V6), packet(udp(dport=9), tos=0x21)
+    for frames in ((voice,), (voice, voice), (voice, bulk), (bulk, bulk), (voice, odd), (odd,)):
+        host.send(*frames)
+    assert marks == [0xB8, 0xB8, 0, 0x20, 0xB8]
 
 
 def test_ecn_is_cleared() -> None:

@@ -26,6 +26,7 @@ RULES: Final = (
     "nat 192.168.5.0/24 to 10.66.0.0/24",
     "nat fd05::/64 to fd66::/64",
     "out dscp ef from 10.66.0.0/24",
+    "out dscp outer",
 )
 _PORT: Final = 5300
 _DATA: Final = os.urandom(4 << 20)
@@ -151,6 +152,33 @@ def test_classes_are_seen_by_the_far_end(tunnel: Tunnel) -> None:
         content, ancillary, _, source = receiver.recvmsg(100, 100)
         assert (content, source[0]) == (b"voice", OUTSIDE[0])
         assert ancillary[0][2][0] == 46 << 2
+
+
+def test_the_tunnels_own_datagrams_get_the_class_of_what_they_carry(tunnel: Tunnel) -> None:
+    def observed() -> int:
+        """The type of service of the next long datagram between the hosts."""
+        while True:
+            packet = outside.recv(2000)
+            if packet[9] == socket.IPPROTO_UDP and len(packet) > 800:
+                return packet[1]
+
+    with (
+        tunnel.hosts[1].socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as outside,
+        tunnel.hosts[0].socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        tunnel.hosts[1].inside(lambda: outside.bind(("eth0", 0x0800)))
+        outside.settimeout(PATIENCE)
+        sender.bind((INSIDE[0], 0))
+        sender.sendto(bytes(800), (INNER4[1], 5401))
+        assert observed() == 46 << 2
+    with (
+        tunnel.hosts[1].socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as outside,
+        tunnel.hosts[0].socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        tunnel.hosts[1].inside(lambda: outside.bind(("eth0", 0x0800)))
+        outside.settimeout(PATIENCE)
+        sender.sendto(bytes(800), (INNER4[1], 5401))
+        assert observed() == 0
 
 
 def test_a_wrong_rule_is_one_line() -> None:
