@@ -12,6 +12,7 @@ Time is an argument; what is to be done comes back in the `Output` that the call
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from caetun.wire.record import Record
 if TYPE_CHECKING:
     from caetun.l2.bridge import Bridge, PortSettings
     from caetun.l2.switchboard import Parcel, Switchboard
-    from caetun.session.handshake import Handshakes, PeerId
+    from caetun.session.handshake import Cipher, Handshakes, PeerId
     from caetun.session.keypair import KeyPair
 
 
@@ -62,6 +63,15 @@ class Node:
         """Peers whose ports are up."""
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
+
+    @property
+    def ciphers(self) -> tuple[Cipher, ...]:
+        """The allowed ones, best first."""
+        return self._handshakes.ciphers
+
+    def resized(self, mtu: int) -> None:
+        """The device's MTU is another one: far ends are told with the next handshake."""
+        self._handshakes.hello = dataclasses.replace(self._handshakes.hello, mtu=mtu)
 
     @property
     def sessions(self) -> dict[int, tuple[Peer, KeyPair]]:
@@ -131,7 +141,7 @@ class Node:
 
     def _switch(self, board: Switchboard, peer: Peer, before: int, now: float, out: Output) -> None:
         """Decide on the frames a peer has just sent: they were put behind those that were there `before`."""
-        if peer.present is not (peer in self._up):
+        if peer.carries is not (peer in self._up):
             self._port_changed(board, peer, now)
         if len(out.frames) == before:
             return
@@ -144,9 +154,9 @@ class Node:
             self._tick_switch(board, now, out)
 
     def _port_changed(self, board: Switchboard, peer: Peer, now: float) -> None:
-        """A peer has come or gone, and its port with it."""
+        """A peer has come or gone, and its port with it; one whose frames are held back is not there for the switch."""
         number = self._port_of[peer]
-        if peer.present:
+        if peer.carries:
             self._up.add(peer)
             settings = self._ports[number][1]
             assert settings is not None, "a peer of a switch has been added with the settings of its port"
@@ -172,7 +182,7 @@ class Node:
                 if pair is not None and pair.local_index == established.local_index:
                     self._indices.sessions[pair.local_index] = (peer, pair)
             self._retire(stale)
-            if self._board is not None and peer.present is not (peer in self._up):
+            if self._board is not None and peer.carries is not (peer in self._up):
                 self._port_changed(self._board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
@@ -215,7 +225,7 @@ class Node:
 
     def _tick_switch(self, board: Switchboard, now: float, out: Output) -> None:
         for peer in self.peers.values():
-            if peer.present is not (peer in self._up):
+            if peer.carries is not (peer in self._up):
                 self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local

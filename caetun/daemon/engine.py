@@ -35,7 +35,7 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     methods = tuple(map(find_compression, settings.compress))
     handshakes = Handshakes(
         identity,
-        Hello(device.mode, device.offloads, mtu, MAX_RECORD, settings.compress),
+        Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress),
         Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum)),
         entropy=entropy,
         allocate_index=indices,

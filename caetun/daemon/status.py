@@ -10,6 +10,7 @@ from caetun.ports import LOCAL, LOCAL_NAME
 
 if TYPE_CHECKING:
     from caetun.daemon.dialer import Dialer
+    from caetun.daemon.negotiations import Negotiations
     from caetun.l2.bridge import Bridge
     from caetun.mangle.pipeline import Pipeline
     from caetun.node import Node
@@ -23,8 +24,14 @@ class Status:
     """Answers questions about one tunnel."""
 
     def __init__(
-        self, node: Node, drops: Drops, dialer: Callable[[], Dialer | None], pipeline: Pipeline | None = None
+        self,
+        node: Node,
+        drops: Drops,
+        dialer: Callable[[], Dialer | None],
+        negotiations: Negotiations | None = None,
+        pipeline: Pipeline | None = None,
     ) -> None:
+        self._negotiations = negotiations
         self._node = node
         self._drops = drops
         self._dialer = dialer
@@ -121,6 +128,14 @@ class Status:
         rules = () if self._pipeline is None else self._pipeline.rules
         return [{"rule": rule.text, "frames": rule.frames, "bytes": rule.octets} for rule in rules]
 
+    def leases(self, now: float) -> Rows:
+        """Every address that was given to a client."""
+        return [] if self._negotiations is None else self._negotiations.leases()
+
+    def config(self, now: float) -> Rows:
+        """Every setting that is not a default, and where it comes from."""
+        return [] if self._negotiations is None else self._negotiations.config()
+
     @property
     def _bridge(self) -> Bridge | None:
         return self._node.bridge
@@ -146,4 +161,6 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "mdb": Status.mdb,
     "drops": Status.drops,
     "mangle": Status.mangle,
+    "leases": Status.leases,
+    "config": Status.config,
 }

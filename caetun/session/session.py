@@ -77,7 +77,7 @@ class Session:
     ) -> None:
         """`span`: datagrams a record may take, 1..44; 0 lets measured loss decide.
 
-        `offloads`, `compression`: what this side has said that it accepts (docs/wire.md 2.3, fields 3 and 8).
+        `offloads`, `compression`: what this side has said that it accepts (docs/wire.md 2.3, fields 3 and 9).
         """
         self._mode = mode
         self._validator = Validator(mode)
