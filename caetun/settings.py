@@ -12,6 +12,7 @@ import difflib
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
@@ -64,6 +65,7 @@ GROUPS: Final = {
     "outer": "carriers",
     "device": "device",
     "switch": "switch (--mode tap with several peers)",
+    "router": "router (--mode tun with several peers)",
     "keys": "keys",
     "session": "session",
     "agreement": "what the ends agree upon",
@@ -157,11 +159,16 @@ class Settings(Agreement):
     ] = 300.0
     """Seconds."""
 
+    client_to_client: Annotated[
+        str,
+        Option(choice("on", "off", "host"), "router", "packets from peer to peer; host: by this host's own rules"),
+    ] = "on"
+
     secret_file: Annotated[Path | None, Option(FILE, "keys", "file with the secret that both ends share")] = None
     key: Annotated[Path | None, Option(FILE, "keys", "file with the private key of this end; wants a peer too")] = None
     peer: Annotated[
         tuple[PeerRef, ...],
-        Option(PEER, "keys", "public key of a far end; with --mode tap there may be several", repeatable=True),
+        Option(PEER, "keys", "public key of a far end, and words about it; a hub has several", repeatable=True),
     ] = ()
     peer_psk_file: Annotated[
         Path | None, Option(FILE, "keys", "file with a pre-shared key on top of the key pairs")
@@ -365,12 +372,7 @@ def _check_keys(settings: Settings) -> None:
 
 
 def _check_switch(settings: Settings) -> None:
-    """Several peers are joined by a switch, which takes Ethernet."""
-    if len(settings.peer) > 1 and settings.mode is Mode.TUN:
-        raise ConfigurationError(
-            f"--peer: {len(settings.peer)} public keys given with --mode tun, which joins exactly two ends in this "
-            "version: use --mode tap, whose switch joins any number"
-        )
+    """Several peers are joined by a switch, which takes Ethernet, or a router, which takes IP."""
     if len(settings.peer) > 1 and settings.connect:
         raise ConfigurationError(
             "--connect: given with several peers: a hub waits for them (--listen), each of them calls the hub"
@@ -379,11 +381,35 @@ def _check_switch(settings: Settings) -> None:
         for name in ("bridge", "port"):
             if getattr(settings, name) != OPTIONS[name].default:
                 raise ConfigurationError(f"--{name}: there is no switch with --mode tun: use --mode tap")
+        _check_router(settings)
+    elif any(peer.port.networks for peer in settings.peer):
+        raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
         raise ConfigurationError("--peer-psk-file: given with several peers, who must not share one: leave it away")
     names = [peer.port.name for peer in settings.peer if peer.port.name]
     if len(set(names)) < len(names):
         raise ConfigurationError("--peer: two peers have one name: give each its own")
+
+
+def _check_router(settings: Settings) -> None:
+    """Each address leads to one peer, and each of several peers has some."""
+    owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
+    for number, peer in enumerate(settings.peer, 1):
+        name = peer.port.name or f"peer {number}"
+        if peer.port.words:
+            word = peer.port.words[0][0]
+            raise ConfigurationError(f"--peer: {name}: {word!r} is for a switch: use --mode tap, or leave it away")
+        if len(settings.peer) > 1 and not peer.port.networks:
+            raise ConfigurationError(
+                f"--peer: {name}: none of its addresses are given, and --mode tun sends by address: add to its key, "
+                "for example, ,allowed=10.88.0.2 with everything that is behind it: ,allowed=10.88.0.2+10.1.0.0/24"
+            )
+        for network in peer.port.networks:
+            if network in owner:
+                raise ConfigurationError(
+                    f"--peer: {name}: {network} leads to {owner[network]} already: give it to one of them"
+                )
+            owner[network] = name
 
 
 def _check_outer(settings: Settings) -> None:
