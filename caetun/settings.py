@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
-from caetun.agreement import Agreement, check_agreement
+from caetun.agreement import ROUTE, Agreement, Network, check_agreement
 from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
@@ -131,6 +131,9 @@ class Settings(Agreement):
     address: Annotated[
         tuple[Interface, ...], Option(INTERFACE, "device", "IPv4 or IPv6 address of the device", repeatable=True)
     ] = ()
+    route: Annotated[
+        tuple[Network, ...], Option(ROUTE, "device", "lead this network into the tunnel", repeatable=True)
+    ] = ()
     mtu: Annotated[
         int, Option(_MTU, "device", "largest packet of the device, whatever the path carries", reloadable=True)
     ] = 1500
@@ -209,7 +212,15 @@ class Settings(Agreement):
         int, Option(integer(0, 44, "N", "datagrams"), "session", "length of a sealed record; 0: automatic", hidden=True)
     ] = 0
 
-    config: Annotated[Path | None, Option(FILE, "general", "read options from this TOML file", in_file=False)] = None
+    config: Annotated[
+        Path | None,
+        Option(
+            FILE,
+            "general",
+            "read options from this TOML file, or a .conf file in the manner of WireGuard",
+            in_file=False,
+        ),
+    ] = None
     log_level: Annotated[
         str,
         Option(
@@ -312,10 +323,17 @@ def reread(settings: Settings) -> Reread:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError.
+    """Values by field name from a TOML file, or one in the manner of WireGuard if its name ends in `.conf`.
+
+    Paths in it are relative to its folder. Raises ConfigurationError.
 
     `[pool] network = ...` is another way to write `pool-network = ...`.
     """
+    if path.suffix == ".conf":
+        # Imported here: most files are TOML.
+        from caetun.conffile import read_conf
+
+        return read_conf(path, OPTIONS)
     values: dict[str, Any] = {}
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
     file = ConfigFile(path)

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,7 @@ from caetun.daemon.negotiations import Negotiations
 from caetun.daemon.netwatch import NetWatch
 from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
+from caetun.daemon.routes import Routes
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
@@ -98,6 +100,7 @@ class Daemon:
         self.failure: CaeTunError | None = None
         self._device: TunTap | None = None
         self._interface: hostnet.Interface | None = None
+        self._routes: Routes | None = None
         self._context: Context | None = None
         self._endpoints: list[transports.Endpoint] = []
         self._dialer: Dialer | None = None
@@ -136,6 +139,8 @@ class Daemon:
             self._dialer.start(time.monotonic())
         self._signals()
         self._set_up_device(device, mtu)
+        if settings.route:
+            self._lead(device.name)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
@@ -222,6 +227,12 @@ class Daemon:
         if not settings.manage_device or not (device.created or own or self._mtu_given):
             return
         self._set_up_interface(device, mtu, [str(address) for address in own])
+
+    def _lead(self, name: str) -> None:
+        """Set the routes that the user asks for."""
+        self._routes = Routes(name, socket.if_nametoindex(name))
+        for failure in self._routes.assign(self._settings.route, lambda _: None):
+            logs.event(log, logging.WARNING, "route.none", f"--route: {failure}")
 
     def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
         interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
@@ -371,11 +382,12 @@ class Daemon:
             for shared in self._context.shared.values():
                 if hasattr(shared, "close"):
                     shared.close()
-        if self._interface is not None:
-            try:
-                self._interface.undo()
-            except DeviceError as error:
-                logs.event(log, logging.WARNING, "device.left", str(error))
+        for changed in (self._routes, self._interface):
+            if changed is not None:
+                try:
+                    changed.undo()
+                except DeviceError as error:
+                    logs.event(log, logging.WARNING, "device.left", str(error))
         if self._device is not None:
             self._device.close()
         self._repeated.flush(math.inf)
