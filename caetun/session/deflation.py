@@ -29,9 +29,9 @@ LEAST: Final = 128
 SAMPLE: Final = 4096
 """Bytes from its middle that say whether data has become compressible again."""
 MIN_SKIP: Final = 1 << 14
-MAX_SKIP: Final = 1 << 20
-"""Bytes between two tries on data that does not shrink: first, and after seven failures. A try takes some 20 us, to
-seal and send as many bytes more than 1,500 us; and on 20 Mbit/s they last half a second."""
+MAX_SKIP: Final = 1 << 21
+"""Bytes between two tries on data that does not shrink: first, and after eight failures. A try takes some 20 us, to
+seal and send as many bytes more than 2,500 us; on 20 Mbit/s they last 0.8 s."""
 MARGIN: Final = 0.9
 """Of what the last batch shrank to, the next one is expected to differ by so much."""
 WORTH_WIDENING: Final = 1.15

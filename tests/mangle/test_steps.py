@@ -187,8 +187,8 @@ def test_of_many_frames_those_dropped_leave_no_gap() -> None:
     assert host.receive(*frames) == frames
 
 
-@given(st.lists(superframes(), min_size=1, max_size=5), st.data())
-def test_dropping_keeps_the_metadata_of_the_others(wholes: list[Superframe], data: st.DataObject) -> None:
+@given(st.lists(superframes(), min_size=1, max_size=4))
+def test_dropping_keeps_the_metadata_of_the_others(wholes: list[Superframe]) -> None:
     host = Host("drop udp", mode=Mode.TAP)
     some = [dataclasses.replace(whole, mode=Mode.TAP) for whole in wholes]
     for whole in some:
