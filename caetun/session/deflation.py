@@ -67,12 +67,10 @@ class Deflater:
         if self._skip > 0:
             self._skip -= batch.end
             return True
-        return False
+        return self._interval > 0 and batch.end > SAMPLE and not self._sample(batch)
 
     def containers(self, batch: Batch, room: int, cutter: FrameCutter) -> list[Buffer]:
         """Containers of at most `room` bytes that carry the batch's frames in order. May be views on the batch."""
-        if self._interval and batch.end > SAMPLE and not self._sample(batch):
-            return pack(batch, room, cutter, pad=False)
         wide = min(self._most, int(room * self._factor))
         if batch.end > room and wide > room * WORTH_WIDENING:
             plain = pack(batch, wide, cutter, pad=False)
