@@ -33,7 +33,7 @@ _INLINE: Final = re.compile("[A-Za-z0-9+/]{43}=")
 _LIKE_A_KEY: Final = re.compile("[A-Za-z0-9+/=]{30,}")
 """Too much like a key to be repeated in a message."""
 _SECTIONS: Final = ("Interface", "Peer")
-_COMMAND: Final = "CaeTun runs no commands: use ExecStartPost= or ExecStopPost= of a systemd unit"
+_COMMAND: Final = "CaeTun runs no commands: for NAT use --masquerade, for others ExecStartPost= of a systemd unit"
 _REFUSED: Final = {
     **dict.fromkeys(("PreUp", "PostUp", "PreDown", "PostDown"), _COMMAND),
     "SaveConfig": "CaeTun never writes its configuration: leave it away",
@@ -134,8 +134,6 @@ class _Reading:
         servers = [word for _, word in words if _is_address(word)]
         domains = [word for _, word in words if not _is_address(word)]
         for name, found in (("dns", servers), ("dns_domain", domains)):
-            if found and name not in self._options:
-                raise self._wrong(words[0][0], "this version sets no name servers: leave it away, and use resolvectl")
             if found:
                 self._take(name, words[0][0], found)
 
@@ -199,14 +197,19 @@ class _Reading:
             self._take("keepalive", found[0], told.pop())
 
     def _lead(self, peers: list[Section]) -> None:
-        """Routes to AllowedIPs, as wg-quick sets them, but for those that an address of the device brings with it."""
+        """Routes to AllowedIPs, as wg-quick sets them, but for those that an address of the device brings with it.
+
+        That of everything is the gateway's business, which leaves out the way to the far end itself.
+        """
         near = [address.network for address in self._values.get("address", ())]
         far: dict[Network, Entry] = {}
         for section in peers:
             for entry, word in section.list("AllowedIPs"):
                 network = self._network(entry, word)
                 covered = any(each.version == network.version and network.subnet_of(each) for each in near)
-                if network.prefixlen and not covered:
+                if not network.prefixlen and section.find("Endpoint") is not None:
+                    self._values["gateway"] = True
+                elif network.prefixlen and not covered:
                     far.setdefault(network, entry)
         if far:
             self._take("route", next(iter(far.values())), [str(network) for network in far])

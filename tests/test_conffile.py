@@ -99,6 +99,8 @@ def test_the_seeds_own_form(tmp_path: Path) -> None:
 def test_what_may_be_everything_needs_no_rules(tmp_path: Path) -> None:
     settings = read(tmp_path, SEED.replace("10.8.0.1/32", "0.0.0.0/0, ::/0"))
     assert settings.mangle == settings.route == ()
+    assert settings.gateway, "as the far end is called, everything goes there"
+    assert not read(tmp_path, SEED.replace("10.8.0.1/32", "0.0.0.0/0").replace("Endpoint", "# Endpoint")).gateway
 
 
 def test_table_off_sets_no_routes(tmp_path: Path) -> None:
@@ -124,6 +126,12 @@ def test_flags_win(tmp_path: Path) -> None:
     assert read(tmp_path, WIREGUARD, mtu="1300").mtu == 1300
 
 
+def test_name_servers_and_domains(tmp_path: Path) -> None:
+    settings = read(tmp_path, WIREGUARD.replace("MTU", "DNS = 10.8.0.1, fd88::1, corp.example\nMTU"))
+    assert [str(each) for each in settings.dns] == ["10.8.0.1", "fd88::1"]
+    assert settings.dns_domain == ("corp.example",)
+
+
 def test_more_than_wireguard_knows(tmp_path: Path) -> None:
     text = SEED.replace("ListenPort", "Mode = tap\nCompression = zstd,lz4\nTable = off\nListenPort")
     settings = read(tmp_path, text.replace("AllowedIPs = 10.8.0.1/32", ""))
@@ -138,7 +146,7 @@ def test_more_than_wireguard_knows(tmp_path: Path) -> None:
         ("MTU", "MTUU", r"line 6: MTUU: no such key in \[Interface\]: did you mean MTU\?"),
         ("MTU", "Colour", r"line 6: Colour: no such key in \[Interface\]: known are Name, Address"),
         ("MTU = 1420", "MTU =", "line 6: MTU: has no value: write MTU = VALUE"),
-        ("MTU", "PostUp", "line 6: PostUp: CaeTun runs no commands: use ExecStartPost="),
+        ("MTU", "PostUp", "line 6: PostUp: CaeTun runs no commands: for NAT use --masquerade"),
         ("MTU", "Table", "line 6: Table: routes for AllowedIPs go into the main table: leave it away"),
         ("MTU", "SaveConfig", "line 6: SaveConfig: CaeTun never writes its configuration"),
         ("MTU", "FwMark", "line 6: FwMark"),

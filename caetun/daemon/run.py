@@ -33,6 +33,7 @@ from caetun.daemon.pump import Pump
 from caetun.daemon.routes import Routes
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
+from caetun.daemon.steering import steer, steward_for
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
 from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
@@ -48,6 +49,7 @@ from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
     from caetun.devices.base import Device
+    from caetun.gateway.steward import Steward
     from caetun.mangle.pipeline import Pipeline
     from caetun.node import Node
     from caetun.settings import Settings
@@ -59,7 +61,7 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
+AT_WILL: Final = frozenset(("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -108,6 +110,7 @@ class Daemon:
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
         self._node: Node | None = None
+        self._steward: Steward | None = None
         self._pump: Pump | None = None
         self._pipeline: Pipeline | None = None
         self._negotiations: Negotiations | None = None
@@ -121,6 +124,7 @@ class Daemon:
         keys = load_keys(settings)
         for warning in keys.warnings:
             logs.event(log, logging.WARNING, "key.readable", warning)
+        steward = steward_for(settings)
         device = self._device = self._open_device()
         mtu = self._mtu(device)
         node = self._node = make_node(settings, keys, device, mtu, self.drops)
@@ -128,7 +132,9 @@ class Daemon:
         self._negotiations = Negotiations(
             settings, keys, node, mtu, device=device, hands=Hands(self._loop, lambda: pump, self.failed), host=self
         )
-        options = outer_options(settings)
+        options = outer_options(settings, steward.mark if steward else 0)
+        if steward is not None and steward.getaddrinfo is not None:
+            loops.use_resolver(self._loop, steward.getaddrinfo)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
         for where in settings.listen:
             self._listen(where, self._context)
@@ -141,6 +147,8 @@ class Daemon:
         self._set_up_device(device, mtu)
         if settings.route:
             self._lead(device.name)
+        self._steward = steward
+        steer(steward, device, settings)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
@@ -195,15 +203,15 @@ class Daemon:
             self._pipeline = make_pipeline(self._settings.mangle, mtu)
         except ValueError as error:
             raise ConfigurationError(f"--mangle: {error}") from None
-        return MangledDevice(device, self._pipeline, self.drops, self._mark)
+        return MangledDevice(device, self._pipeline, self.drops, self._classify)
 
-    def _mark(self, traffic_class: int) -> None:
+    def _classify(self, traffic_class: int) -> None:
         """Have links that can do so send with a class."""
         assert self._node is not None
         for peer in self._node.peers.values():
-            mark = getattr(peer.link, "mark", None)
-            if mark is not None:
-                mark(traffic_class)
+            classify = getattr(peer.link, "classify", None)
+            if classify is not None:
+                classify(traffic_class)
 
     @property
     def _mtu_given(self) -> bool:
@@ -304,6 +312,8 @@ class Daemon:
         if self._dialer is not None:
             self._dialer.network_changed(time.monotonic())
         self._pump.network_changed()
+        if self._steward is not None:
+            self._steward.refresh()
 
     def unused(self, link: Link) -> None:
         """A link is not needed any more."""
@@ -382,6 +392,8 @@ class Daemon:
             for shared in self._context.shared.values():
                 if hasattr(shared, "close"):
                     shared.close()
+        if self._steward is not None:
+            self._steward.close()
         for changed in (self._routes, self._interface):
             if changed is not None:
                 try:

@@ -21,13 +21,13 @@ class MangledDevice:
     """Wraps another device."""
 
     def __init__(
-        self, device: Device, pipeline: Pipeline, drops: Drops, mark: Callable[[int], None] = lambda _: None
+        self, device: Device, pipeline: Pipeline, drops: Drops, classify: Callable[[int], None] = lambda _: None
     ) -> None:
-        """`mark`: told of the outer traffic class of each batch, if a rule asks for one."""
+        """`classify`: told of the outer traffic class of each batch, if a rule asks for one."""
         self._device = device
         self._pipeline = pipeline
         self._drops = drops
-        self._mark = mark
+        self._classify = classify
         # A direction that no rule is about goes straight to the device.
         if not pipeline.outgoing:
             self.read_batch = device.read_batch  # type: ignore[method-assign]
@@ -71,7 +71,7 @@ class MangledDevice:
             batch.keep(kept)
         outer = self._pipeline.outer
         if outer is not None and len(kept) > before:
-            self._mark(outer.take())
+            self._classify(outer.take())
 
     def write_batch(self, frames: Sequence[Iovec]) -> None:
         """Write frames, in order, less those that a rule drops. Hot, where there are rules."""

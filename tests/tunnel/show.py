@@ -12,4 +12,5 @@ from tests.tunnel.ends import End
 
 def show(end: End, what: str, device: str = "tap0") -> list[dict[str, Any]]:
     """The rows of a view."""
-    return end.host.inside(lambda: ask(Path("/run/caetun", device + SUFFIX), what))
+    rows, _ = end.host.inside(lambda: ask(Path("/run/caetun", device + SUFFIX), what, everything=True))
+    return rows
