@@ -12,6 +12,8 @@ from caetun.types import Buffer, DropReason
 # chosen by us
 LEVEL: Final = 1
 """A tunnel has microseconds a record: higher levels save a few per cent more for several times the time."""
+MAX_WINDOW: Final = 1 << 17
+"""Bytes of memory a frame may ask for (RFC 8878, 3.1.1.1.2): twice what a record can stand for."""
 
 
 class Zstd:
@@ -22,7 +24,7 @@ class Zstd:
     def __init__(self) -> None:
         # Neither length nor checksum: the element around it tells the one, the seal stands for the other.
         self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=False)
-        self._decompressor = zstandard.ZstdDecompressor()
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
 
     def deflate(self, plain: Buffer) -> bytes:
         """One frame."""

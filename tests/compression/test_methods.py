@@ -61,3 +61,12 @@ def test_a_bomb_takes_no_memory(name: str, packed: bytes) -> None:
         with pytest.raises(Malformed):
             find(name).inflate(packed, 65520)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 << 10  # KiB
+
+
+def test_a_frame_that_asks_for_a_large_window_is_refused() -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=27, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    packed = compressor.compress(bytes(1400)) + compressor.flush()
+    assert zstandard.get_frame_parameters(packed).window_size == 1 << 27
+    with pytest.raises(Malformed):
+        find("zstd").inflate(packed, 1400)
