@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
-from caetun.agreement import Agreement, check_agreement
+from caetun.agreement import ROUTE, Agreement, Network, check_agreement
 from caetun.coherence import check_gateway
 from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
@@ -25,6 +25,7 @@ from caetun.errors import ConfigurationError
 from caetun.options import (
     ADDRESS,
     BRIDGE,
+    COMPRESS,
     DECOY,
     DEVICE,
     DOMAIN,
@@ -32,6 +33,7 @@ from caetun.options import (
     FINGERPRINT,
     INTERFACE,
     LISTEN,
+    MANGLE,
     MODE,
     PEER,
     PORT,
@@ -137,6 +139,9 @@ class Settings(Agreement):
     address: Annotated[
         tuple[Interface, ...], Option(INTERFACE, "device", "IPv4 or IPv6 address of the device", repeatable=True)
     ] = ()
+    route: Annotated[
+        tuple[Network, ...], Option(ROUTE, "device", "lead this network into the tunnel", repeatable=True)
+    ] = ()
     mtu: Annotated[
         int, Option(_MTU, "device", "largest packet of the device, whatever the path carries", reloadable=True)
     ] = 1500
@@ -145,6 +150,10 @@ class Settings(Agreement):
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
 
+    mangle: Annotated[
+        tuple[str, ...],
+        Option(MANGLE, "device", "change or drop frames, rules in order, see docs/mangle.md", repeatable=True),
+    ] = ()
     gateway: Annotated[bool, Option(SWITCH, "gateway", "lead all traffic of this host through the tunnel")] = False
     gateway_lan: Annotated[
         bool, Option(SWITCH, "gateway", "with --gateway: private networks that this host has routes to stay reachable")
@@ -239,6 +248,14 @@ class Settings(Agreement):
         ),
     ] = 10.0
     """Seconds."""
+    compress: Annotated[
+        tuple[str, ...],
+        Option(
+            COMPRESS,
+            "session",
+            "make records smaller if the far end agrees; leaks what is in them, see docs/modules.md",
+        ),
+    ] = ()
     rekey_after: Annotated[
         float, Option(duration(1, 120), "session", "make new traffic keys when they are so old", hidden=True)
     ] = 120.0
@@ -247,7 +264,15 @@ class Settings(Agreement):
         int, Option(integer(0, 44, "N", "datagrams"), "session", "length of a sealed record; 0: automatic", hidden=True)
     ] = 0
 
-    config: Annotated[Path | None, Option(FILE, "general", "read options from this TOML file", in_file=False)] = None
+    config: Annotated[
+        Path | None,
+        Option(
+            FILE,
+            "general",
+            "read options from this TOML file, or a .conf file in the manner of WireGuard",
+            in_file=False,
+        ),
+    ] = None
     log_level: Annotated[
         str,
         Option(
@@ -350,10 +375,17 @@ def reread(settings: Settings) -> Reread:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError.
+    """Values by field name from a TOML file, or one in the manner of WireGuard if its name ends in `.conf`.
+
+    Paths in it are relative to its folder. Raises ConfigurationError.
 
     `[pool] network = ...` is another way to write `pool-network = ...`.
     """
+    if path.suffix == ".conf":
+        # Imported here: most files are TOML.
+        from caetun.conffile import read_conf
+
+        return read_conf(path, OPTIONS)
     values: dict[str, Any] = {}
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
     file = ConfigFile(path)

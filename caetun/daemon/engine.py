@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
 from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum
@@ -31,9 +32,10 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     entropy = os.urandom
     indices = IndexAllocator(entropy)
     identity, idents = _identity(keys)
+    methods = tuple(map(find_compression, settings.compress))
     handshakes = Handshakes(
         identity,
-        Hello(device.mode, device.offloads, mtu, MAX_RECORD),
+        Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress),
         Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum)),
         entropy=entropy,
         allocate_index=indices,
@@ -45,7 +47,7 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     for number, ident in enumerate(idents, 1):
         words = settings.peer[number - 1].port if settings.peer else settings.port_defaults
         name = words.name or ("peer" if len(idents) == 1 else f"peer{number}")
-        session = Session(device.mode, drops, settings.span, device.offloads)
+        session = Session(device.mode, drops, settings.span, device.offloads, methods)
         port = words.settings(name) if board is not None and device.mode is Mode.TAP else None
         node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
     return node

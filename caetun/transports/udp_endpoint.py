@@ -23,7 +23,14 @@ from caetun.transports.marks import mark_of
 from caetun.transports.mmsg import MessageReceiver, address_of, source_of
 from caetun.transports.pieces import Assembler
 from caetun.transports.udp_link import UdpLink, Way
-from caetun.transports.udp_socket import Address, bind_socket, burst_size, path_ceiling, segment_option
+from caetun.transports.udp_socket import (
+    Address,
+    bind_socket,
+    burst_size,
+    path_ceiling,
+    segment_option,
+    set_traffic_class,
+)
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.record import RECORD, Record
 
@@ -88,11 +95,18 @@ class UdpEndpoint:
         """Where the last lone datagram came from, as the socket module, the kernel and the node see it."""
         self._reactor: Reactor | None = None
         self._segment_options: dict[int, list[tuple[int, int, bytes]]] = {}
+        self._traffic_class = 0
 
     @property
     def name(self) -> str:
         """For people: transport and local address."""
         return f"udp {self.where}"
+
+    def classify(self, traffic_class: int) -> None:
+        """Send with these eight bits of IPv4's TOS and IPv6's traffic class from now on."""
+        if traffic_class != self._traffic_class:
+            self._traffic_class = traffic_class
+            set_traffic_class(self._sock, traffic_class)
 
     @property
     def where(self) -> str:
