@@ -321,6 +321,20 @@ class TestStrangers:
         await talk.until(lambda: talk.happened)
         assert talk.happened == ["proven"]
 
+    async def test_who_is_asked_for_a_cookie_may_say_it_all_again_and_no_more(self, talk: Conversation) -> None:
+        link = talk.link(proven=False)
+        pieces = [bytes([INITIATION, number, 3]) for number in range(3)]
+        asked = iter([True])
+        talk.core.then = lambda link: link.send_messages([b"\x03cookie"]) if next(asked, False) else None
+        talk.say(framed(*pieces, *pieces[:-1]))
+        assert await talk.hear(11) == framed(b"\x03cookie")
+        await talk.until(lambda: len(talk.core.heard) == 5)
+        assert not link.proven
+        assert talk.happened == []
+        talk.say(framed(pieces[-1]))
+        await talk.until(lambda: talk.happened)
+        assert talk.happened == ["end", "stranger"]
+
     async def test_but_not_for_more_pieces_than_it_has(self, talk: Conversation) -> None:
         talk.link(proven=False)
         talk.say(framed(*[bytes([INITIATION, 0, 4])] * 9))
