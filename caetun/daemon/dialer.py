@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,9 @@ DIAL_SECONDS: Final = 15.0
 SILENT_SECONDS: Final = 1.5
 """From when the link in use is suspect until its connection is given up and made anew, if nothing else answers either:
 what stands between may have forgotten it, the far end was started again, or this host has another address."""
+UPROOTED_SECONDS: Final = 3.0
+"""Since this host's addresses or routes changed: a connection that turns out to be silent so soon has lost the address
+it was made from, and nothing is to be gained by waiting."""
 CONNECTIONLESS: Final = frozenset(("udp",))
 """Transports that have nothing to make anew."""
 STREAMS: Final = frozenset(("tcp", "tls", "ws", "wss"))
@@ -77,6 +81,8 @@ class Dialer:
         """Rungs whose links are no connections."""
         self._silent: set[Link] = set()
         """Links of these that did not answer."""
+        self._changed_at = -math.inf
+        """When this host's addresses or routes changed last."""
         self._timer: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
         """Runs while the link in use is suspect."""
@@ -99,7 +105,8 @@ class Dialer:
         else:
             self._ladder.suspect(now)
             if self._silence is None:
-                self._silence = self._context.loop.call_later(SILENT_SECONDS, self._give_up)
+                patience = 0.0 if now < self._changed_at + UPROOTED_SECONDS else SILENT_SECONDS
+                self._silence = self._context.loop.call_later(patience, self._give_up)
         self._step(now)
 
     def _give_up(self) -> None:
@@ -155,6 +162,7 @@ class Dialer:
 
     def network_changed(self, now: float) -> None:
         """This host's addresses or routes are others now."""
+        self._changed_at = now
         self._ladder.network_changed(now)
         self._step(now)
 
