@@ -158,7 +158,7 @@ class Pump:
         self._node.records_received(link, records, time.monotonic(), out)
         if out.frames:
             self._write(out.frames)
-        if out.records or out.probes or out.events:
+        if out.records or out.probes or out.events or out.moved:
             self._flush()
 
     def messages(self, link: Link, messages: list[bytes]) -> None:
@@ -191,10 +191,6 @@ class Pump:
             self._flush()
         self._draining = False
         self._reading(True)
-
-    def _pending(self) -> bool:
-        """Whether the device is not read because some link was full."""
-        return not self._is_reading and not self._stopped and not self._draining
 
     def _hold_device(self) -> None:
         """A link is full: wait a moment before what comes is put into its backlog, which costs a copy."""
@@ -253,7 +249,8 @@ class Pump:
             self.totals.records_out += len(records)
             if link.full and self._is_reading and not self._draining:
                 self._hold_device()
-        if out.messages or out.probes or out.events or out.settled or out.seek or out.unanswered or out.unused:
+        rare = out.messages or out.probes or out.events or out.moved
+        if rare or out.settled or out.seek or out.unanswered or out.unused:
             self._flush_rare(out)
             return
         out.records.clear()
@@ -265,14 +262,14 @@ class Pump:
         for link, messages in out.messages:
             link.send_messages(messages)
         events, settled, seek = list(out.events), list(out.settled), list(out.seek)
-        unanswered, unused = list(out.unanswered), list(out.unused)
+        unanswered, unused, moved = list(out.unanswered), list(out.unused), bool(out.moved)
         out.clear()
         shell = self._shell
         for event in events:
             shell.report(event)
         for peer in settled:
             shell.settled(peer)
-        if settled and self._pending():
+        if moved and not self._draining:
             self.drained()  # the link that was full is not the one in use any more
         for peer, link in unanswered:
             shell.unanswered(peer, link)

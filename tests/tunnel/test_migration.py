@@ -39,12 +39,12 @@ def street(lab: Lab) -> Street:
 # to another carrier and back
 
 
-def goes_on(flow: Flow) -> float:
-    """More than what was on its way arrives; returns how long it stood still."""
+def goes_on(flow: Flow, after: float = 0.0) -> float:
+    """More than what was on its way arrives; returns how long it stood still. `after`: what the move itself took."""
     octets = flow.octets
     until(lambda: flow.octets > octets + (1 << 20), "traffic goes on")
     gap = flow.gap()
-    assert gap < STANDSTILL
+    assert gap < STANDSTILL, f"moved after {after:.2f} s"
     return gap
 
 
@@ -59,7 +59,7 @@ def there_and_back(street: Street, client: End, flow: Flow, better: str, worse: 
     flow.reset()
     with drop_udp(street.door):
         left = until(lambda: way(client) == worse, f"over {worse}")
-        gap = goes_on(flow)
+        gap = goes_on(flow, left)
     flow.reset()
     back = until(lambda: way(client) == better, f"back on {better}", RETURN)
     print(f"{worse} after {left:.2f} s, standstill {gap:.2f} s; {better} after {back:.1f} s, {goes_on(flow):.2f} s")
