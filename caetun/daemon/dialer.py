@@ -236,7 +236,7 @@ class Dialer:
             context = self._for(rung, target)
             links = transport.dial_now(target, context)
         except CaeTunError as error:
-            self._ladder.failed(rung, now, str(error))
+            self._ladder.failed(rung, now, _why(error, rung))
             return
         if links is not None:
             self._lasting.add(rung)
@@ -249,7 +249,7 @@ class Dialer:
             async with asyncio.timeout(DIAL_SECONDS):
                 links = await registry.find(rung.transport).dial(target, context)
         except CaeTunError as error:
-            failure = str(error)
+            failure = _why(error, rung)
         except TimeoutError:
             failure = f"no answer in {DIAL_SECONDS:.0f} s"
         else:
@@ -288,6 +288,12 @@ class Dialer:
         if proxy == options.proxy:
             return self._context
         return dataclasses.replace(self._context, options=dataclasses.replace(options, proxy=proxy))
+
+
+def _why(error: CaeTunError, rung: Rung) -> str:
+    """Why a rung could not be dialled, without its place in front: the ladder names that."""
+    place = rung.text.partition(" ")[2].partition("/")[0]
+    return str(error).removeprefix(f"{rung.transport} ").removeprefix(f"{place}: ")
 
 
 def _where(remote: Endpoint) -> str:

@@ -166,7 +166,7 @@ async def test_the_best_is_tried_first_and_the_next_a_moment_later(scene: Scene)
 
 async def test_one_that_fails_lets_the_next_in_at_once_and_says_why(scene: Scene) -> None:
     await scene.run()
-    scene.carriers["tcp"].fail("connection refused")
+    scene.carriers["tcp"].fail("hub:443: connection refused")
     await scene.run()
     assert len(scene.carriers["wss"].calls) == 1
     assert scene.dialer.describe()[0].why == "connection refused"

@@ -21,7 +21,7 @@ from tests.tunnel.watch import descriptors, until, way
 pytestmark = pytest.mark.needs("namespaces", "tun", "firewall", "ip")
 
 ROUNDS: Final = int(os.environ.get("MIGRATIONS", "2"))
-"""Times to leave UDP and come back."""
+"""Times to leave UDP and come back; conformance/test_migrations.py does it twenty times."""
 STANDSTILL: Final = 3.0
 """Seconds that traffic may take to go on by another carrier."""
 ON_ITS_WAY: Final = 16 << 20
