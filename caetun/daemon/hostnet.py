@@ -6,21 +6,24 @@ changed of it (`Interface.undo`), unless somebody else has changed that since.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
-import importlib
-import importlib.util
+import functools
 import ipaddress
 import socket
 import struct
-import sys
-import types
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from caetun.errors import DeviceError
+from caetun.netlink import load_pyroute2, netlink
 from caetun.types import Mode
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # fixed by the kernel's interface
 _SIOCGIFMTU: Final = 0x8921
@@ -30,16 +33,22 @@ _UP: Final = 0x01
 """IFF_UP (netdevice(7))."""
 
 
-@contextlib.contextmanager
-def netlink(what: str) -> Iterator[Any]:
-    """A pyroute2 IPRoute; whatever the kernel refuses is a DeviceError about `what`."""
-    iproute, netlink_error = _import_pyroute2()
-    try:
-        with iproute() as route:
-            yield route
-    except netlink_error as error:
-        reason = "no permission: run as root or give CAP_NET_ADMIN" if error.code == errno.EPERM else error.args[-1]
-        raise DeviceError(f"{what}: the kernel refuses it: {reason}") from error
+def beside_loop(work: Callable[P, R]) -> Callable[P, R]:
+    """Let a function that uses pyroute2 be called while the event loop runs, which waits for it (milliseconds).
+
+    pyroute2 has an event loop of its own beneath, and two cannot run in one thread.
+    """
+
+    @functools.wraps(work)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return work(*args, **kwargs)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(work, *args, **kwargs).result()
+
+    return wrapped
 
 
 class Interface:
@@ -57,13 +66,16 @@ class Interface:
         """The value it has instead."""
         self._addresses: list[_Address] = []
         """Those that were added."""
+        self._assigned: list[_Address] = []
+        """Of these, the ones that a server has assigned."""
 
+    @beside_loop
     def set_up(self, mtu: int, addresses: Sequence[str], superframe: int) -> None:
         """Give it its MTU (bytes), addresses (CIDR) and largest superframe (bytes), and bring it up.
 
         Raises DeviceError with the step that the kernel refused; what was done before that can be undone.
         """
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         step = "find it"
         try:
             with iproute() as route:
@@ -82,6 +94,46 @@ class Interface:
         except netlink_error as error:
             raise self._refusal(step, error) from error
 
+    @beside_loop
+    def assign(self, addresses: Sequence[str]) -> None:
+        """Have these addresses (CIDR) beside those of `set_up`; those assigned before that are not among them go.
+
+        Raises DeviceError with the step that the kernel refused.
+        """
+        iproute, netlink_error = load_pyroute2()
+        step = "look for its addresses"
+        wanted = {ipaddress.ip_interface(address): address for address in addresses}
+        try:
+            with iproute() as route:
+                for interface in wanted.keys() - {address.interface for address in self._addresses}:
+                    step = f"add the address {interface}"
+                    with contextlib.suppress(FileExistsError):
+                        added = _add_address(route, self._index, wanted[interface], self._mode)
+                        self._addresses.append(added)
+                        self._assigned.append(added)
+                for address in [each for each in self._assigned if each.interface not in wanted]:
+                    step = f"remove the address {address.interface}"
+                    self._assigned.remove(address)
+                    self._addresses.remove(address)
+                    with contextlib.suppress(netlink_error):  # somebody else was quicker
+                        address.change(route, "del", self._index)
+        except netlink_error as error:
+            raise self._refusal(step, error) from error
+
+    @beside_loop
+    def resize(self, mtu: int) -> None:
+        """Another MTU, in bytes. Raises DeviceError."""
+        iproute, netlink_error = load_pyroute2()
+        try:
+            with iproute() as route:
+                self._change(
+                    route, _link(route, self._index) if self._keep and "mtu" not in self._before else {}, "mtu", mtu
+                )
+        except netlink_error as error:
+            raise self._refusal(f"set its MTU to {mtu}", error) from error
+        if "mtu" in self._now:
+            self._now["mtu"] = mtu
+
     def undo(self) -> None:
         """Give back what `set_up` has changed. What others have changed since stays as it is. May be called twice.
 
@@ -89,7 +141,7 @@ class Interface:
         """
         if not self._keep or not (self._before or self._addresses):
             return
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         step = "remove our addresses"
         try:
             with iproute() as route:
@@ -181,31 +233,6 @@ def _index_of(name: str) -> int:
         raise DeviceError(f"{name}: no such interface in this network namespace") from None
 
 
-def _import_pyroute2() -> tuple[Any, type[Any]]:
-    """`IPRoute` and `NetlinkError`, without what the package's own `__init__` loads beside them.
-
-    That (a network database, connection tracking, WireGuard, ...) takes a fifth of the time from a tunnel's start to
-    its first packet. The package is put in place as a mere folder of modules, and taken out again, so that whoever
-    imports it later gets all of it.
-    """
-    package = "pyroute2"
-    spec = importlib.util.find_spec(package)
-    if package not in sys.modules and spec is not None and spec.submodule_search_locations is not None:
-        folder = types.ModuleType(package)
-        folder.__path__ = list(spec.submodule_search_locations)
-        sys.modules[package] = folder
-        with contextlib.suppress(ImportError, AttributeError):
-            importlib.import_module("pyroute2.iproute.linux")
-        del sys.modules[package]
-        linux = sys.modules.get("pyroute2.iproute.linux")
-        if linux is not None:
-            return linux.IPRoute, sys.modules["pyroute2.netlink.exceptions"].NetlinkError
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    return IPRoute, NetlinkError
-
-
 def _add_address(route: Any, index: int, text: str, mode: Mode) -> _Address:
     """Raises FileExistsError if the interface has it already."""
     interface = ipaddress.ip_interface(text)
@@ -219,6 +246,13 @@ def _add_address(route: Any, index: int, text: str, mode: Mode) -> _Address:
             raise FileExistsError(text) from error
         raise
     return address
+
+
+def interfaces_of(name: str) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+    """The addresses of an interface, less those of the link itself (RFC 4291, section 2.5.6). Raises DeviceError."""
+    with netlink(name) as route:
+        found = {address.interface for address in _addresses(route, _index_of(name))}
+    return sorted((each for each in found if not each.ip.is_link_local), key=str)
 
 
 def mtu_of(name: str) -> int:

@@ -27,6 +27,10 @@ from caetun.wire.record import Record
 # chosen by us
 MIN_SLEEP: Final = 0.001
 """Seconds at least between two looks: a deadline that does not move must not spin."""
+LONG_TICK: Final = 0.001
+"""Seconds of work after which a look at all deadlines is followed by a rest..."""
+REST: Final = 20
+"""...of so many times its length: strangers' messages must not make a hub of hundreds do nothing else."""
 HOLD_SECONDS: Final = 0.002
 """A fast link is full for less than that, time and again; a slow one takes no more than a superframe meanwhile."""
 QUIET_SECONDS: Final = 0.001
@@ -75,6 +79,9 @@ class Shell(Protocol):
     def closed(self, link: Link, why: str) -> None:
         """A link is gone; the core is told next."""
 
+    def said(self, peer: Peer, kind: int, body: bytes) -> None:
+        """A peer has said something on its control channel (`Output.said`)."""
+
 
 class Pump:
     """Fulfils `transports.base.Arrivals`."""
@@ -93,6 +100,8 @@ class Pump:
         self._draining = False
         self._burst_ended_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._rested_at = 0.0
+        """Until then deadlines are not looked at: with hundreds of peers that takes a while."""
         self.totals = Totals()
 
     def start(self) -> None:
@@ -158,7 +167,7 @@ class Pump:
         self._node.records_received(link, records, time.monotonic(), out)
         if out.frames:
             self._write(out.frames)
-        if out.records or out.probes or out.events or out.moved:
+        if out.records or out.probes or out.events or out.said or out.moved:
             self._flush()
 
     def messages(self, link: Link, messages: list[bytes]) -> None:
@@ -226,6 +235,13 @@ class Pump:
         peer.withdraw(link, time.monotonic(), self._out)
         self.wake()
 
+    def say(self, peer: Peer, kind: int, body: bytes) -> bool:
+        """Send a peer a message on its control channel; False if there is nobody to say it to, or no room."""
+        accepted = peer.say(kind, body, time.monotonic(), self._out)
+        self._flush()
+        self._arm()
+        return accepted
+
     def network_changed(self) -> None:
         """This host's addresses or routes are others now."""
         self._node.network_changed(time.monotonic(), self._out)
@@ -249,8 +265,17 @@ class Pump:
             self.totals.records_out += len(records)
             if link.full and self._is_reading and not self._draining:
                 self._hold_device()
-        rare = out.messages or out.probes or out.events or out.moved
-        if rare or out.settled or out.seek or out.unanswered or out.unused:
+        if (
+            out.messages
+            or out.probes
+            or out.events
+            or out.settled
+            or out.moved
+            or out.seek
+            or out.unanswered
+            or out.unused
+            or out.said
+        ):
             self._flush_rare(out)
             return
         out.records.clear()
@@ -262,7 +287,8 @@ class Pump:
         for link, messages in out.messages:
             link.send_messages(messages)
         events, settled, seek = list(out.events), list(out.settled), list(out.seek)
-        unanswered, unused, moved = list(out.unanswered), list(out.unused), bool(out.moved)
+        unanswered, unused, said = list(out.unanswered), list(out.unused), list(out.said)
+        moved = bool(out.moved)
         out.clear()
         shell = self._shell
         for event in events:
@@ -277,23 +303,35 @@ class Pump:
             shell.unused(link)
         for peer in seek:
             shell.seek(peer)
+        for peer, kind, body in said:
+            shell.said(peer, kind, body)
         self._arm()
 
     # time
 
     def _tick(self) -> None:
         self._timer = None
+        began = time.thread_time()
         self._node.tick(time.monotonic(), time.time(), self._out)
         self._flush()
         if self._node.send_waiting(time.monotonic(), self._out):
             self._flush()  # the link in use is another one now, and has room
             self.drained()
+        self._rested_at = 0.0
         self._arm()
+        spent = time.thread_time() - began
+        if spent > LONG_TICK:
+            self._rested_at = time.monotonic() + spent * REST
 
     def _arm(self) -> None:
         now = time.monotonic()
-        due = self._node.next_deadline()
-        delay = MAX_SLEEP if due is None else min(MAX_SLEEP, max(MIN_SLEEP, due - now))
+        if now < self._rested_at:
+            if self._timer is not None and self._timer.when() <= self._loop.time() + self._rested_at - now:
+                return
+            delay = self._rested_at - now
+        else:
+            due = self._node.next_deadline()
+            delay = MAX_SLEEP if due is None else min(MAX_SLEEP, max(MIN_SLEEP, due - now))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(delay, self._tick)

@@ -432,5 +432,5 @@ class TestTheEnd:
         assert talk.hear() == (CLOSE, b"\x03\xf0")
         assert talk.hear() == (-1, b"")
         assert talk.core.gone == []
-        assert not talk.drops, "whoever has accepted it counts it"
+        assert not talk.drops, "whoever accepted the link counts it"
         talk.far.close()
