@@ -37,10 +37,6 @@ what stands between may have forgotten it, the far end was started again, or thi
 UPROOTED_SECONDS: Final = 3.0
 """Since this host's addresses or routes changed: a connection that turns out to be silent so soon has lost the address
 it was made from, and nothing is to be gained by waiting."""
-CONNECTIONLESS: Final = frozenset(("udp",))
-"""Transports that have nothing to make anew."""
-STREAMS: Final = frozenset(("tcp", "tls", "ws", "wss"))
-"""Transports that a proxy can carry."""
 
 log = logs.logger("dial")
 
@@ -113,8 +109,8 @@ class Dialer:
         """A connection is silent, and nothing else has answered: make it anew. The session lives on."""
         self._silence = None
         link = next((link for link in self._links if link is self._peer.link), None)
-        if link is None or self._links[link].transport in CONNECTIONLESS:
-            return
+        if link is None or self._links[link] in self._lasting:
+            return  # there is nothing to be made anew
         now = time.monotonic()
         self._ladder.lost(now, "went silent")
         self._drop(link)
@@ -278,10 +274,10 @@ class Dialer:
     def _for(self, rung: Rung, target: Target) -> Context:
         """The context, with the proxy that is right for this target."""
         options = self._context.options
-        if options.proxy and rung.transport in STREAMS:
+        if options.proxy and rung.transport in registry.PROXIED:
             return self._context
         proxy = ""
-        if rung.transport in STREAMS:
+        if rung.transport in registry.PROXIED:
             from caetun.transports.proxy import proxy_from_environment
 
             proxy = proxy_from_environment(os.environ, target.host)

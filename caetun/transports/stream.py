@@ -64,14 +64,13 @@ class StreamLink:
         context: Context,
         *,
         name: str,
-        source: str,
         first: bytes = b"",
         proven: bool = False,
     ) -> None:
         """Takes over a connected pipe. `first`: what was read from it before. `proven`: we have called the far end."""
         self.pipe = pipe
         self.name = name
-        self.source = source
+        self.source = "{} {}".format(*pipe.far)
         self.proven = proven
         """Whether the core has ever answered here, or called."""
         self.full = False

@@ -85,7 +85,6 @@ class Conversation:
             codec or LengthCodec(),
             self.context,
             name="tcp far",
-            source="far 1",
             first=first,
             proven=proven,
         )
@@ -278,7 +277,7 @@ class TestSending:
     async def test_a_link_we_have_called_reads_from_its_first_message_on(self, talk: Conversation) -> None:
         ours, far = connected()
         talk.sockets += ours, far
-        link = StreamLink(PlainPipe(ours), LengthCodec(), talk.context, name="tcp far", source="far 1", proven=True)
+        link = StreamLink(PlainPipe(ours), LengthCodec(), talk.context, name="tcp far", proven=True)
         far.close()
         await talk.turns()
         assert talk.core.gone == []
