@@ -31,13 +31,13 @@ COOKIE_SECONDS: Final = 120.0
 """How long a cookie is used, and the secret behind it hands out new ones."""
 SECRET_SIZE: Final = 32
 NO_MAC2: Final = bytes(MAC_SIZE)
+_ZERO_NONCE: Final = bytes(12)
 
 # chosen by us
 MAX_KEPT: Final = {INITIATION: 12, RESPONSE: 1}
 """Messages to one peer that may still be sent again, by kind: as many initiations as wait for a response, because they
 may have gone out by several links at once and all be challenged; of responses, which a hub keeps for all its peers, the
 newest."""
-_ZERO_NONCE: Final = bytes(12)
 
 
 def mac(key: bytes, data: bytes) -> bytes:
@@ -101,7 +101,6 @@ class _Sent:
     """A message to one peer: kept to be sent again with a cookie, once."""
 
     peer: PeerId
-    kind: int
     bare: list[bytes]
     """Its datagrams without codes."""
     mac1: bytes
@@ -127,7 +126,7 @@ class Envelopes:
         """The datagrams of a Noise message (1..4624 bytes), ready to be sent."""
         bare = cut(header, message)
         datagrams, mac1 = self._stamp(peer, bare, now)
-        self._sent[header.sender] = _Sent(peer, header.kind, bare, mac1)
+        self._sent[header.sender] = _Sent(peer, bare, mac1)
         order = self._order.setdefault((peer, header.kind), deque())
         order.append(header.sender)
         if len(order) > MAX_KEPT[header.kind]:
