@@ -93,7 +93,7 @@ class Origin(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Agreement):
-    """What a tunnel is asked to do. Holds names of key files, never keys."""
+    """What a tunnel is asked to do. Holds names of key files, never keys; a proxy's password is not in its `repr`."""
 
     listen: Annotated[
         tuple[Endpoint, ...], Option(LISTEN, "net", "wait for far ends here, by every transport named", repeatable=True)
@@ -109,7 +109,7 @@ class Settings(Agreement):
 
     proxy: Annotated[
         str, Option(PROXY, "outer", "reach stream transports by this proxy (else HTTPS_PROXY, ALL_PROXY)")
-    ] = ""
+    ] = field(default="", repr=False)
     tls_cert: Annotated[Path | None, Option(FILE, "outer", "certificate to show; without: self-signed, and kept")] = (
         None
     )
