@@ -54,7 +54,7 @@ class Node:
         self, handshakes: Handshakes, indices: IndexAllocator, drops: Drops, board: Board | None = None
     ) -> None:
         """`board`: joins several peers and the device; without, there is one peer, and nothing to decide."""
-        self._handshakes = handshakes
+        self.handshakes = handshakes
         self._indices = indices
         self.drops = drops
         self.peers: dict[PeerId, Peer] = {}
@@ -83,6 +83,10 @@ class Node:
     def port_names(self) -> dict[int, str]:
         """The board's ports other than the device, by number."""
         return {number: peer.name for number, (peer, _) in self._ports.items()}
+
+    def port_of(self, peer: Peer) -> int:
+        """The number of a peer's port on the board."""
+        return self._port_of[peer]
 
     # outbound
 
@@ -122,7 +126,7 @@ class Node:
             # Imported here: the MTU is mostly the same on both sides.
             from caetun.l3.fit import Fitter
 
-            self._fitter = Fitter(self._handshakes.hello.mode, self.drops)
+            self._fitter = Fitter(self.handshakes.hello.mode, self.drops)
         peer = self._ports[number][0]
         batches, answers = self._fitter.fit(batch, peer.narrower, origin, now)
         for each in batches:
@@ -196,7 +200,7 @@ class Node:
     ) -> None:
         """Datagrams that are not records: handshakes, or garbage."""
         for message in messages:
-            answer = self._handshakes.receive(message, link.source, now, wall)
+            answer = self.handshakes.receive(message, link.source, now, wall)
             if answer.replies:
                 out.messages.append((link, answer.replies))
             established = answer.established

@@ -100,6 +100,9 @@ class DropReason(enum.StrEnum):
     GUARD_DHCP = "guard.dhcp-server"
     GUARD_ROUTER = "guard.router"
     GUARD_HIDDEN = "guard.hidden"
+    # in the mesh
+    MESH_MALFORMED = "mesh.malformed"
+    MESH_FULL = "mesh.full"
     # in the router
     ROUTE_MALFORMED = "route.malformed"
     ROUTE_SOURCE = "route.source"

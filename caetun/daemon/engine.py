@@ -41,21 +41,26 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     )
     board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
-    timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
         words = settings.peer[number - 1].port if settings.peer else None
         name = (words and words.name) or ("peer" if len(idents) == 1 else f"peer{number}")
-        session = Session(device.mode, drops, settings.span, device.offloads)
         port = words.settings(name) if words is not None and board is not None and device.mode is Mode.TAP else None
-        node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
+        node.add(make_peer(settings, node, device, ident, name), port)
     return node
+
+
+def make_peer(settings: Settings, node: Node, device: Device, ident: PeerId, name: str) -> Peer:
+    """A far end, to be added to the node."""
+    session = Session(device.mode, node.drops, settings.span, device.offloads)
+    timing = Timing(settings.keepalive, settings.rekey_after)
+    return Peer(ident, name, session, node.handshakes, timing, os.urandom)
 
 
 def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        if not any(peer.port.networks for peer in settings.peer):
+        if not settings.mesh and not any(peer.port.networks for peer in settings.peer):
             return None
         from caetun.daemon.routing import make_router
 

@@ -21,7 +21,7 @@ from caetun.daemon import hostnet
 from caetun.daemon import loop as loops
 from caetun.daemon.control import Control
 from caetun.daemon.dialer import Dialer
-from caetun.daemon.engine import make_node
+from caetun.daemon.engine import make_node, make_peer
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.linuxbridge import LinuxBridge
 from caetun.daemon.netwatch import NetWatch
@@ -43,6 +43,7 @@ from caetun.types import DropReason, Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.daemon.mesh import Mesh
     from caetun.settings import Settings
 
 # chosen by us
@@ -100,6 +101,7 @@ class Daemon:
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
         self._pump: Pump | None = None
+        self._mesh: Mesh | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
     # start
@@ -123,6 +125,12 @@ class Daemon:
             self._dialer = Dialer(peer, settings.connect, self._context, pump, os.urandom)
             # At once: the first handshake message is on its way while the interface is being set up.
             self._dialer.start(time.monotonic())
+        if settings.mesh:
+            from caetun.daemon.mesh import make_mesh
+
+            self._mesh = make_mesh(
+                settings, node, pump, self._context, lambda ident, name: make_peer(settings, node, device, ident, name)
+            )
         self._signals()
         self._set_up_device(device, mtu)
         if settings.bridge is not None:
@@ -225,17 +233,21 @@ class Daemon:
 
     def seek(self, peer: Peer) -> None:
         """Look for other ways to a peer."""
-        if self._dialer is not None:
+        if self._mesh is not None and self._mesh.owns(peer):
+            self._mesh.suspect(peer, True)
+        elif self._dialer is not None:
             self._dialer.seek(time.monotonic())
 
     def settled(self, peer: Peer) -> None:
         """A peer uses another link now."""
-        if self._dialer is not None:
+        if self._mesh is not None and self._mesh.owns(peer):
+            self._mesh.suspect(peer, False)
+        elif self._dialer is not None:
             self._dialer.settled(time.monotonic())
 
     def unanswered(self, peer: Peer, link: Link) -> None:
         """Nobody answers there."""
-        if self._dialer is not None:
+        if self._dialer is not None and not (self._mesh is not None and self._mesh.owns(peer)):
             self._dialer.unanswered(link, time.monotonic())
 
     def _network_changed(self) -> None:
@@ -256,7 +268,7 @@ class Daemon:
 
     def said(self, peer: Peer, kind: int, body: bytes) -> None:
         """A peer has said something on its control channel."""
-        if kind > MET:
+        if not (self._mesh is not None and self._mesh.said(peer, kind, body)) and kind > MET:
             self.drops.count(DropReason.CHANNEL_UNKNOWN)
 
     def _signals(self) -> None:
@@ -306,7 +318,7 @@ class Daemon:
             self._pump.stop()
             if self._settings.verbose:
                 self.print_counters()
-        for part in (self._control, self._watch):
+        for part in (self._control, self._watch, self._mesh):
             if part is not None:
                 part.close()
         if self._bridge is not None:

@@ -8,6 +8,9 @@
 | from a peer, to another one's prefix       | to that peer, one hop less; or to the host; or refused (`Between`)   |
 | to an address of ours that nobody has      | refused, with ICMP to its sender                                     |
 
+A member of a mesh knows other members directly and everything else by its hub. It sends to a member whose direct way
+does not work by the hub, takes from the hub what comes from members, and passes nothing on: all is for its device.
+
 The hop limit goes down where the packet passes no other router: from peer to peer. What comes from the device, or goes
 there, is counted by the host's kernel if that forwards it, and not if the host itself is an end of it.
 
@@ -17,6 +20,7 @@ anew (RFC 1624), so that a wrong one stays wrong, and whoever gets the packet no
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,16 +81,28 @@ class Router:
     """Routes to peers. Fulfils `Board`."""
 
     def __init__(
-        self, table: Table, answers: Answers, drops: Drops, between: Between = Between.ON, *, patient: bool = False
+        self,
+        table: Table,
+        answers: Answers,
+        drops: Drops,
+        between: Between = Between.ON,
+        *,
+        patient: bool = False,
+        hub: int | None = None,
     ) -> None:
-        """`patient`: send to peers that are not there, too: it is for us to call them, and packets may wait."""
+        """`hub`: the port of the hub, of a member of a mesh; `patient`: send to peers that are not there, too: it is
+        for us to call them, and packets may wait.
+        """
         self.table = table
         self._answers = answers
         self._drops = drops
         self._between = between
         self._patient = patient
+        self._hub = hub
         self._names: dict[int, str] = {}
         self._up: set[int] = set()
+        self._suspect: set[int] = set()
+        """Ports that are up, and had better be left to the hub."""
         self._batches = Batches()
         self._outward: dict[int | bytes, Verdict] = {}
         """By destination."""
@@ -123,7 +139,22 @@ class Router:
     def remove_port(self, number: int) -> None:
         """A peer has gone down."""
         self._up.discard(number)
+        self._suspect.discard(number)
         self._forget()
+
+    def set_routes(self, port: int, networks: Iterable[Network]) -> None:
+        """Let these prefixes lead to a port, and no others; what leads elsewhere already, stays."""
+        self.table.remove([route.network for route in self.table if route.port == port and route.network is not None])
+        for network in networks:
+            with contextlib.suppress(ValueError):
+                self.table.add(network, port)
+        self._forget()
+
+    def suspect(self, number: int, suspect: bool) -> None:
+        """Whether the direct way to a member of a mesh does not answer: then the hub has what is for it."""
+        if suspect is not (number in self._suspect):
+            (self._suspect.add if suspect else self._suspect.discard)(number)
+            self._forget()
 
     def _forget(self) -> None:
         self._outward.clear()
@@ -185,6 +216,8 @@ class Router:
         return Verdict(route, (), DropReason.ROUTE_NONE, Error.HOST if route.port == VACANT else Error.NO_ROUTE)
 
     def _to_peer(self, route: Route) -> Verdict:
+        if self._hub is not None and (route.port not in self._up or route.port in self._suspect):
+            return Verdict(route, (self._hub,))
         if route.port in self._up or self._patient:
             return Verdict(route, route.ports)
         return Verdict(route, (), DropReason.ROUTE_DOWN, Error.HOST)
@@ -227,9 +260,12 @@ class Router:
         if ends is None:
             return Verdict(self.table.elsewhere, (), DropReason.ROUTE_MALFORMED)
         source, destination = ends
-        if self.table.find(source).port != port:
+        owner = self.table.find(source).port
+        if owner != port and (port != self._hub or owner <= LOCAL):
             return Verdict(self.table.elsewhere, (), self._foreign(port, source, now))
         route = self.table.find(destination)
+        if self._hub is not None:
+            return Verdict(route, _TO_DEVICE)
         if route.port in (LOCAL, UNKNOWN):
             return Verdict(route, _TO_DEVICE)
         if route.port == VACANT:
@@ -307,11 +343,16 @@ class Router:
             (
                 str(route.network),
                 self._names.get(route.port, ""),
-                states.get(route.port, "up" if route.port in self._up else "down"),
+                states.get(route.port, self._state(route.port)),
                 route.hits,
             )
             for route in self.table
         ]
+
+    def _state(self, port: int) -> str:
+        if port in self._up and port not in self._suspect:
+            return "up"
+        return "down" if self._hub is None or port == self._hub else "by the hub"
 
 
 def _ends(packet: Buffer) -> tuple[bytes, bytes] | None:

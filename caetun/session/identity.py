@@ -79,7 +79,7 @@ class StaticIdentity:
         Raises ConfigurationError.
         """
         self._static = DhKey(_checked(private, "private key"))
-        self._peers = peers
+        self._peers = dict(peers)
         self.target = self._static.public
         """What whoever writes to us must know: section 2.2 of docs/wire.md."""
         for peer, psk in peers.items():
@@ -88,6 +88,14 @@ class StaticIdentity:
             _check_order(self._static, peer)
         if self.target in peers:
             raise ConfigurationError("--peer: is this host's own public key: give the peer's key, not yours")
+
+    def add(self, peer: PeerId, psk: bytes) -> None:
+        """Know another peer, or a known one by another pre-shared key from now on. Raises ConfigurationError."""
+        _checked(psk, "pre-shared key")
+        _check_order(self._static, _checked(peer, "public key"))
+        if peer == self.target:
+            raise ConfigurationError("a peer has this host's own public key")
+        self._peers[peer] = psk
 
     def target_of(self, peer: PeerId) -> bytes:
         """What we must know to write to a peer."""

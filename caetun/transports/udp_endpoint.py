@@ -21,7 +21,14 @@ from caetun.transports.base import SEND_QUEUE, Arrivals, Reactor, Sessions
 from caetun.transports.mmsg import MessageReceiver, address_of, source_of
 from caetun.transports.pieces import Assembler
 from caetun.transports.udp_link import UdpLink, Way
-from caetun.transports.udp_socket import Address, bind_socket, burst_size, path_ceiling, segment_option
+from caetun.transports.udp_socket import (
+    Address,
+    bind_socket,
+    burst_size,
+    path_ceiling,
+    segment_option,
+    source_towards,
+)
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.record import Record
 
@@ -135,6 +142,10 @@ class UdpEndpoint:
             self._reactor.remove_reader(self._sock.fileno())
             self._reactor.remove_writer(self._sock.fileno())
         self._sock.close()
+
+    def seen_from(self, address: Address) -> tuple[str, int]:
+        """The address and port of ours from which datagrams leave for an address, before any NAT."""
+        return source_towards(self.family, address) or self.local, int(self._sock.getsockname()[1])
 
     def ceiling(self, address: Address) -> int:
         """Largest UDP payload in bytes that the interface towards an address carries (`udp_socket.path_ceiling`)."""
