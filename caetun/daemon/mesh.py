@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from caetun.errors import ConfigurationError, Malformed, NetworkError
 from caetun.l3.router import Router
 from caetun.mesh.introductions import MAX_MEMBERS, Introductions
+from caetun.notices import Event
 from caetun.session.channel import MET, Kind
 from caetun.session.handshake import PeerId
 from caetun.session.identity import StaticIdentity
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 # chosen by us
 LOOK_SECONDS: Final = 1.0
 """Between two looks at where peers are: an address that has changed is told so late."""
+HINT_SECONDS: Final = 0.1
+"""Between two looks at who sends by the hub: whoever does, though there is a direct way, has found that it is dead.
+Seen from here it may only have gone quiet."""
 
 
 class Mesh(Protocol):
@@ -52,6 +56,9 @@ class Mesh(Protocol):
 
     def suspect(self, peer: Peer, suspect: bool) -> None:
         """The direct way to a peer that it owns does not answer, or does again."""
+
+    def told(self, event: Event) -> Event:
+        """An event as a person is to hear of it."""
 
     def close(self) -> None:
         """Look no more."""
@@ -82,6 +89,10 @@ class HubMesh:
     def suspect(self, peer: Peer, suspect: bool) -> None:
         """There are no peers of its own."""
 
+    def told(self, event: Event) -> Event:
+        """As it is."""
+        return event
+
     def _look(self) -> None:
         for peer in self._node.peers.values():
             if peer.carries:
@@ -106,6 +117,10 @@ class MemberMesh:
         self._make_peer = make_peer
         self._members: dict[PeerId, dict[Place, Link]] = {}
         """The links that are offered, by where they lead."""
+        router = node.board
+        assert isinstance(router, Router)  # the settings see to it
+        self._router = router
+        self._timer = context.loop.call_later(HINT_SECONDS, self._look)
 
     def said(self, peer: Peer, kind: int, body: bytes) -> bool:
         """The hub introduces somebody, or was met anew."""
@@ -128,12 +143,26 @@ class MemberMesh:
 
     def suspect(self, peer: Peer, suspect: bool) -> None:
         """Let the hub have what is for a member, or no more."""
-        router = self._node.board
-        assert isinstance(router, Router)
-        router.suspect(self._node.port_of(peer), suspect)
+        self._router.suspect(self._node.port_of(peer), suspect)
+
+    def told(self, event: Event) -> Event:
+        """That a member does not answer directly is nothing to worry about."""
+        name = event.fields.get("peer")
+        if event.event != "peer.silent" or name == self._hub.name:
+            return event
+        return Event("info", "mesh.relayed", f"no direct way to {name} yet: it is reached by the hub", event.fields)
+
+    def _look(self) -> None:
+        avoided = self._router.avoided()
+        if avoided:
+            for peer in self._node.peers.values():
+                if self._node.port_of(peer) in avoided:
+                    self._pump.doubt(peer)
+        self._timer = self._context.loop.call_later(HINT_SECONDS, self._look)
 
     def close(self) -> None:
-        """Nothing is looked at."""
+        """Look no more."""
+        self._timer.cancel()
 
     def _join(self) -> None:
         link = self._hub.link
@@ -156,14 +185,12 @@ class MemberMesh:
         except ConfigurationError:
             self._node.drops.count(DropReason.MESH_MALFORMED)
             return
-        router = self._node.board
-        assert isinstance(router, Router)
         if ident not in self._members:
             self._members[ident] = {}
             self._node.add(self._make_peer(ident, member.name))
         port = self._node.port_of(self._node.peers[ident])
-        router.name(port, member.name)
-        router.set_routes(port, member.prefixes)
+        self._router.name(port, member.name)
+        self._router.set_routes(port, member.prefixes)
         self._offer(ident, member.places)
 
     def _offer(self, ident: PeerId, places: tuple[Place, ...]) -> None:

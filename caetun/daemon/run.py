@@ -53,7 +53,7 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
+AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source", "mesh.relayed"))
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -216,6 +216,8 @@ class Daemon:
 
     def report(self, event: Event) -> None:
         """A line for the log."""
+        if self._mesh is not None:
+            event = self._mesh.told(event)
         level = logging.getLevelNamesMapping()[event.level.upper()]
         if event.event in AT_WILL:
             self._repeated.event(time.monotonic(), level, event.event, event.text, **event.fields)

@@ -72,9 +72,13 @@ class Verdict(NamedTuple):
     reason: DropReason = DropReason.ROUTE_NONE
     error: Error | None = None
     """What their sender is told if they go nowhere."""
+    relayed: int = LOCAL
+    """The port of the member of a mesh whose packets these are, if they came by the hub."""
 
 
 _TO_DEVICE: Final = (LOCAL,)
+_RELAYED: Final = (LOCAL, LOCAL)
+"""The same, of what a member of a mesh has sent by the hub."""
 
 
 class Router:
@@ -103,6 +107,7 @@ class Router:
         self._up: set[int] = set()
         self._suspect: set[int] = set()
         """Ports that are up, and had better be left to the hub."""
+        self._relayed: set[int] = set()
         self._batches = Batches()
         self._outward: dict[int | bytes, Verdict] = {}
         """By destination."""
@@ -155,6 +160,12 @@ class Router:
         if suspect is not (number in self._suspect):
             (self._suspect.add if suspect else self._suspect.discard)(number)
             self._forget()
+
+    def avoided(self) -> list[int]:
+        """Ports of members that have sent by the hub since this was last asked, though there is a direct way."""
+        ports = [port for port in self._relayed if port in self._up and port not in self._suspect]
+        self._relayed.clear()
+        return ports
 
     def _forget(self) -> None:
         self._outward.clear()
@@ -247,6 +258,9 @@ class Router:
             verdict.route.hits += 1
             if verdict.ports is _TO_DEVICE:
                 local.append(frame)
+            elif verdict.ports is _RELAYED:
+                local.append(frame)
+                self._relayed.add(verdict.relayed)
             elif verdict.ports and ip.hops(packet, 0) > 1:
                 if sorter is None:
                     sorter = _Sorter(self._batches)
@@ -265,7 +279,7 @@ class Router:
             return Verdict(self.table.elsewhere, (), self._foreign(port, source, now))
         route = self.table.find(destination)
         if self._hub is not None:
-            return Verdict(route, _TO_DEVICE)
+            return Verdict(route, _TO_DEVICE) if owner == port else Verdict(route, _RELAYED, relayed=owner)
         if route.port in (LOCAL, UNKNOWN):
             return Verdict(route, _TO_DEVICE)
         if route.port == VACANT:
