@@ -14,6 +14,7 @@ back in the `Output` that the caller hands in.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from caetun.wire.virtio_net import NO_OFFLOAD
 if TYPE_CHECKING:
     from caetun.board import Board, Parcel
     from caetun.l3.fit import Fitter
-    from caetun.session.handshake import Handshakes, PeerId
+    from caetun.session.handshake import Cipher, Handshakes, PeerId
     from caetun.session.keypair import KeyPair
 
 
@@ -67,6 +68,15 @@ class Node:
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
         self._fitter: Fitter | None = None
+
+    @property
+    def ciphers(self) -> tuple[Cipher, ...]:
+        """The allowed ones, best first."""
+        return self.handshakes.ciphers
+
+    def resized(self, mtu: int) -> None:
+        """The device's MTU is another one: far ends are told with the next handshake."""
+        self.handshakes.hello = dataclasses.replace(self.handshakes.hello, mtu=mtu)
 
     @property
     def sessions(self) -> dict[int, tuple[Peer, KeyPair]]:

@@ -86,7 +86,7 @@ class Differences:
 def modes_differ(peer: str, link: str, theirs: Mode, ours: Mode) -> Event:
     """The far end carries what this device cannot."""
     text = f"{link} carries {theirs}, this side {ours}: use the same --mode on both sides"
-    return Event("error", "peer.mismatch", text, {"peer": peer})
+    return Event("error", "peer.mismatch", text, {"peer": peer, "theirs": str(theirs)})
 
 
 def mtus_differ(peer: str, link: str, theirs: int, ours: int) -> Event:

@@ -1,8 +1,8 @@
 """Every option of CaeTun, declared once, and how flags and the configuration file become `Settings`.
 
-A field of `Settings` is an option: its name is the flag (`--log-level`) and the TOML key (`log-level`), its default the
-option's, its annotation says the rest. Flags win over the file, the file over defaults; a repeatable flag replaces the
-list in the file.
+A field of `Settings` is an option: its name is the flag (`--log-level`), the TOML key (`log-level`) and the variable of
+the environment (`CAETUN_LOG_LEVEL`), its default the option's, its annotation says the rest. Flags win over the
+environment, that over the file, the file over defaults; a repeatable option replaces the whole list.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
+from caetun.agreement import Agreement, check_agreement
+from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import (
@@ -53,8 +55,6 @@ _MTU: Final = integer(576, 65500, "BYTES", "bytes")
 """576: what every IPv4 host takes (RFC 791 section 3.2). 65500: with its Ethernet header it stays below 64 KiB."""
 
 # chosen by us
-_FILE_LIMIT: Final = 1 << 20
-"""Bytes of a configuration file: more is surely the wrong file."""
 _ANY_DEVICE: Final = DeviceRef()
 _PLAIN_PORT: Final = PortWords()
 
@@ -66,6 +66,7 @@ GROUPS: Final = {
     "router": "router (--mode tun with several peers)",
     "keys": "keys",
     "session": "session",
+    "agreement": "what the ends agree upon",
     "general": "configuration and messages",
 }
 """Headings of `--help` and of the reference, in order."""
@@ -76,11 +77,12 @@ class Origin(enum.StrEnum):
 
     DEFAULT = "default"
     FILE = "file"
+    ENVIRONMENT = "environment"
     FLAG = "flag"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Agreement):
     """What a tunnel is asked to do. Holds names of key files, never keys."""
 
     listen: Annotated[
@@ -127,7 +129,9 @@ class Settings:
     address: Annotated[
         tuple[Interface, ...], Option(INTERFACE, "device", "IPv4 or IPv6 address of the device", repeatable=True)
     ] = ()
-    mtu: Annotated[int, Option(_MTU, "device", "largest packet of the device, whatever the path carries")] = 1500
+    mtu: Annotated[
+        int, Option(_MTU, "device", "largest packet of the device, whatever the path carries", reloadable=True)
+    ] = 1500
     """Bytes."""
     offload: Annotated[
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
@@ -177,7 +181,13 @@ class Settings:
         str, Option(choice("auto", "require", "off"), "session", "add ML-KEM-768 to the key exchange")
     ] = "auto"
     keepalive: Annotated[
-        float, Option(duration(1, 3600), "session", "when nothing else was sent for so long, send an empty record")
+        float,
+        Option(
+            duration(1, 3600),
+            "session",
+            "when nothing else was sent for so long, send an empty record",
+            reloadable=True,
+        ),
     ] = 10.0
     """Seconds."""
     rekey_after: Annotated[
@@ -228,10 +238,10 @@ OPTIONS: Final[Mapping[str, Option]] = _declared()
 """Field name -> option, in the order of the reference."""
 
 
-def load(flags: Mapping[str, object]) -> Settings:
+def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from flags (field name -> text, list of texts or bool, as argparse leaves them) and the file they name.
 
-    Raises ConfigurationError.
+    `environ`: the environment. Raises ConfigurationError.
     """
     given: dict[str, Any] = {}
     for name, raw in flags.items():
@@ -240,9 +250,30 @@ def load(flags: Mapping[str, object]) -> Settings:
             given[name] = option.read(raw)
         except ValueError as error:
             raise ConfigurationError(f"{option.flag}: {error}") from None
-    settings = _merge(given)
+    settings = _merge(given, read_environment(environ or {}))
     check(settings)
     return settings
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Values by field name of the variables that are named like options: CAETUN_MTU=1400. Raises ConfigurationError.
+
+    Of a repeatable option blanks stand between the values.
+    """
+    values: dict[str, Any] = {}
+    for option in OPTIONS.values():
+        variable = f"CAETUN_{option.name.upper()}"
+        text = environ.get(variable)
+        if text is None:
+            continue
+        raw: object = text.split() if option.repeatable else text
+        if option.kind is SWITCH:
+            raw = {"true": True, "false": False}.get(text.lower(), text)
+        try:
+            values[option.name] = option.read(raw)
+        except ValueError as error:
+            raise ConfigurationError(f"{variable}: {error}") from None
+    return values
 
 
 def reread(settings: Settings) -> Reread:
@@ -252,9 +283,11 @@ def reread(settings: Settings) -> Reread:
     """
     if settings.config is None:
         return Reread(settings, (), ())
-    fresh = _merge(
-        {name: getattr(settings, name) for name, origin in settings.origins.items() if origin is Origin.FLAG}
-    )
+    kept = {
+        origin: {name: getattr(settings, name) for name, come in settings.origins.items() if come is origin}
+        for origin in (Origin.FLAG, Origin.ENVIRONMENT)
+    }
+    fresh = _merge(kept[Origin.FLAG], kept[Origin.ENVIRONMENT])
     check(fresh)
     changed = [name for name in OPTIONS if getattr(fresh, name) != getattr(settings, name)]
     now = [name for name in changed if OPTIONS[name].reloadable]
@@ -268,17 +301,21 @@ def reread(settings: Settings) -> Reread:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError."""
+    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError.
+
+    `[pool] network = ...` is another way to write `pool-network = ...`.
+    """
     values: dict[str, Any] = {}
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
-    for key, raw in _parse_file(path).items():
+    file = ConfigFile(path)
+    for key, raw in file.values(by_key).items():
         if key not in by_key:
-            raise ConfigurationError(f"{path}: {key}: no such option: {_suggestion(key, by_key)}")
+            raise ConfigurationError(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
         option = by_key[key]
         try:
             value = option.read(raw)
         except ValueError as error:
-            raise ConfigurationError(f"{path}: {key}: {error}") from None
+            raise ConfigurationError(f"{path}: {file.line(key)}{key}: {error}") from None
         values[option.name] = path.parent / value if isinstance(value, Path) else value
     return values
 
@@ -292,6 +329,7 @@ def check(settings: Settings) -> None:
     _check_keys(settings)
     _check_outer(settings)
     _check_switch(settings)
+    check_agreement(settings, bool(settings.connect))
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
             f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
@@ -348,6 +386,8 @@ def _check_router(settings: Settings) -> None:
     """Each address leads to one peer, and each of several peers has some."""
     if settings.mesh and not settings.peer:
         raise ConfigurationError("--mesh: given with --secret-file, which two ends share: use --key and --peer")
+    if settings.mesh and settings.negotiation == "server":
+        raise ConfigurationError("--mesh: does not go with --negotiation server in this version: give --address")
     if settings.mesh and settings.connect and not settings.address:
         raise ConfigurationError("--mesh: a member's own address must be known: give --address")
     owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
@@ -356,7 +396,7 @@ def _check_router(settings: Settings) -> None:
         if peer.port.words:
             word = peer.port.words[0][0]
             raise ConfigurationError(f"--peer: {name}: {word!r} is for a switch: use --mode tap, or leave it away")
-        if len(settings.peer) > 1 and not peer.port.networks:
+        if len(settings.peer) > 1 and not peer.port.networks and not settings.pool_network:
             raise ConfigurationError(
                 f"--peer: {name}: none of its addresses are given, and --mode tun sends by address: add to its key, "
                 "for example, ,allowed=10.88.0.2 with everything that is behind it: ,allowed=10.88.0.2+10.1.0.0/24"
@@ -378,14 +418,15 @@ def _check_outer(settings: Settings) -> None:
         raise ConfigurationError("--tls-verify: off, but --tls-pin or --tls-ca says what to accept: leave one away")
 
 
-def _merge(given: dict[str, Any]) -> Settings:
-    """Values from flags, then from the file these name, then defaults."""
-    path: Path | None = given.get("config")
+def _merge(given: dict[str, Any], environment: dict[str, Any]) -> Settings:
+    """Values from flags, then from the environment, then from the file these name, then defaults."""
+    path: Path | None = given.get("config", environment.get("config"))
     file = {} if path is None else read_file(path)
     origins = dict.fromkeys(OPTIONS, Origin.DEFAULT)
     origins.update(dict.fromkeys(file, Origin.FILE))
+    origins.update(dict.fromkeys(environment, Origin.ENVIRONMENT))
     origins.update(dict.fromkeys(given, Origin.FLAG))
-    settings = Settings(**{**file, **given}, origins=origins)
+    settings = Settings(**{**file, **environment, **given}, origins=origins)
     listen = _with_schemes(settings.listen, settings.transport)
     return dataclasses.replace(settings, listen=listen, connect=_with_schemes(settings.connect, settings.transport))
 
@@ -397,24 +438,6 @@ def _with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> t
         several = list(group)
         given += several if named else [each._replace(scheme=name) for name in transports for each in several]
     return tuple(given)
-
-
-def _parse_file(path: Path) -> dict[str, Any]:
-    """A TOML file's top table."""
-    import tomllib
-
-    try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_LIMIT + 1)
-        if len(content) > _FILE_LIMIT:
-            raise ConfigurationError(f"{path}: is larger than {_FILE_LIMIT} bytes: is it the right file?")
-        return tomllib.loads(content.decode())
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: check --config") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: is not text in UTF-8: is it the right file?") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: is not TOML: {error}: see docs/configuration.md for an example") from None
 
 
 def _suggestion(word: str, known: Mapping[str, object]) -> str:

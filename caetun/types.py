@@ -102,6 +102,7 @@ class DropReason(enum.StrEnum):
     GUARD_HIDDEN = "guard.hidden"
     # in the mesh
     MESH_MALFORMED = "mesh.malformed"
+    MESH_STRANGER = "mesh.stranger"
     MESH_FULL = "mesh.full"
     # in the router
     ROUTE_MALFORMED = "route.malformed"

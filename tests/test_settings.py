@@ -215,14 +215,14 @@ def test_a_small_mtu_is_fine_for_ipv4() -> None:
 
 
 def test_reading_the_file_again(tmp_path: Path) -> None:
-    path = config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "info"\nmtu = 1400\n')
+    path = config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "info"\nspan = 4\n')
     before = load({"config": path, "log_format": "json"})
-    config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "debug"\nmtu = 1300\nlog-format = "text"\n')
+    config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "debug"\nspan = 5\nlog-format = "text"\n')
 
     settings, applied, restart = reread(before)
 
-    assert (applied, restart) == (("log-level",), ("mtu",))
-    assert (settings.log_level, settings.mtu, settings.log_format) == ("debug", 1400, "json")
+    assert (applied, restart) == (("log-level",), ("span",))
+    assert (settings.log_level, settings.span, settings.log_format) == ("debug", 4, "json")
     assert settings.origins["log_level"] is Origin.FILE
     assert dataclasses.replace(settings, log_level="info") == before
 

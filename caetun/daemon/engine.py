@@ -60,7 +60,7 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        if not settings.mesh and not any(peer.port.networks for peer in settings.peer):
+        if len(settings.peer) < 2 and not settings.mesh and not any(peer.port.networks for peer in settings.peer):
             return None
         from caetun.daemon.routing import make_router
 

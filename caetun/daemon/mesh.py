@@ -15,11 +15,12 @@ import os
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
-from caetun.errors import ConfigurationError, Malformed, NetworkError
+from caetun.daemon.services import Service
+from caetun.errors import ConfigurationError, NetworkError
 from caetun.l3.router import Router
 from caetun.mesh.introductions import MAX_MEMBERS, Introductions
 from caetun.notices import Event
-from caetun.session.channel import MET, Kind
+from caetun.session.channel import Kind
 from caetun.session.handshake import PeerId
 from caetun.session.identity import StaticIdentity
 from caetun.transports.udp import udp_sockets
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from caetun.peers import Peer
     from caetun.settings import Settings
     from caetun.transports.base import Context, Link
-    from caetun.wire.mesh import Message
 
 # chosen by us
 LOOK_SECONDS: Final = 1.0
@@ -45,11 +45,8 @@ HINT_SECONDS: Final = 0.1
 Seen from here it may only have gone quiet."""
 
 
-class Mesh(Protocol):
+class Mesh(Service, Protocol):
     """A hub's part, or a member's."""
-
-    def said(self, peer: Peer, kind: int, body: bytes) -> bool:
-        """A peer has said something; returns whether it was for the mesh. Nothing that it says raises."""
 
     def owns(self, peer: Peer) -> bool:
         """Whether the mesh looks after the ways to a peer."""
@@ -73,14 +70,19 @@ class HubMesh:
         self._introductions = Introductions(node.drops, os.urandom)
         self._timer = loop.call_later(LOOK_SECONDS, self._look)
 
-    def said(self, peer: Peer, kind: int, body: bytes) -> bool:
-        """A peer joins."""
-        if kind != Kind.MESH:
-            return False
-        message = _decoded(body, self._node)
+    def met(self, peer: Peer) -> None:
+        """It may join."""
+        self._introductions.left(peer.ident)
+
+    def deaf(self, peer: Peer) -> None:
+        """It will not join."""
+        self._introductions.left(peer.ident)
+
+    def heard(self, peer: Peer, body: bytes) -> None:
+        """A peer joins. Raises Malformed."""
+        message = decode(body)
         if isinstance(message, Join):
             self._introductions.joined(peer.ident, peer.name, self._networks.get(peer.ident, ()), message.places)
-        return True
 
     def owns(self, peer: Peer) -> bool:
         """Peers find the hub by themselves."""
@@ -122,20 +124,23 @@ class MemberMesh:
         self._router = router
         self._timer = context.loop.call_later(HINT_SECONDS, self._look)
 
-    def said(self, peer: Peer, kind: int, body: bytes) -> bool:
-        """The hub introduces somebody, or was met anew."""
-        if peer is not self._hub:
-            return False
-        if kind == MET:
+    def met(self, peer: Peer) -> None:
+        """The hub knows nothing of us."""
+        if peer is self._hub:
             self._join()
-        if kind != Kind.MESH:
-            return False
-        message = _decoded(body, self._node)
-        if isinstance(message, Introduce):
+
+    def deaf(self, peer: Peer) -> None:
+        """The hub has no mesh."""
+
+    def heard(self, peer: Peer, body: bytes) -> None:
+        """The hub introduces somebody; nobody else can. Raises Malformed."""
+        message = decode(body)
+        if peer is not self._hub:
+            self._node.drops.count(DropReason.MESH_STRANGER)
+        elif isinstance(message, Introduce):
             self._introduced(message)
         elif isinstance(message, Gone):
             self._offer(PeerId(message.key), ())
-        return True
 
     def owns(self, peer: Peer) -> bool:
         """Members other than the hub."""
@@ -217,14 +222,6 @@ def make_mesh(
     if settings.connect:
         return MemberMesh(node, pump, context, make_peer)
     return HubMesh(settings, node, pump, context.loop)
-
-
-def _decoded(body: bytes, node: Node) -> Message | None:
-    try:
-        return decode(body)
-    except Malformed as bad:
-        node.drops.count(bad.reason)
-        return None
 
 
 def _seen(link: object) -> Place | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,9 @@ from caetun.ports import LOCAL_NAME
 from caetun.types import Mode
 
 if TYPE_CHECKING:
+    from caetun.node import Node
+    from caetun.options import Interface
+    from caetun.peers import Peer
     from caetun.settings import Settings
     from caetun.types import Drops
 
@@ -27,7 +31,7 @@ def make_router(settings: Settings, drops: Drops) -> Router:
     """
     member = settings.mesh and bool(settings.connect)
     table = Table()
-    answers = Answers(Mode.TUN, drops, [each.ip.packed for each in settings.address])
+    answers = Answers(Mode.TUN, drops, [each.ip.packed for each in _own(settings)])
     router = Router(
         table,
         answers,
@@ -43,9 +47,24 @@ def make_router(settings: Settings, drops: Drops) -> Router:
         networks = peer.port.networks or (_EVERYTHING if member else ())
         router.add_routes(number, networks)
         taken.update(networks)
-    for each in settings.address:
+    for each in _own(settings):
         for network, port in ((ip_network(each.ip), LOCAL), (each.network, VACANT)):
             if network not in taken and not (member and port == VACANT):  # a member knows only that the hub knows
                 taken.add(network)
                 router.add_routes(port, [network])
     return router
+
+
+def _own(settings: Settings) -> Sequence[Interface]:
+    """This host's addresses inside the tunnel."""
+    if not settings.pool_network:
+        return settings.address
+    from caetun.daemon.assigner import own_interfaces
+
+    return own_interfaces(settings)
+
+
+def granted(node: Node, peer: Peer, addresses: Iterable[Interface]) -> None:
+    """A peer has these addresses of a pool now, and no others."""
+    if isinstance(node.board, Router):
+        node.board.grant(node.port_of(peer), [ip_network(each.ip) for each in addresses])

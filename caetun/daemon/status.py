@@ -10,6 +10,7 @@ from caetun.ports import LOCAL, LOCAL_NAME
 
 if TYPE_CHECKING:
     from caetun.daemon.dialer import Dialer
+    from caetun.daemon.negotiations import Negotiations
     from caetun.l2.bridge import Bridge
     from caetun.node import Node
     from caetun.types import Drops
@@ -20,7 +21,14 @@ Rows: TypeAlias = list[dict[str, Any]]
 class Status:
     """Answers questions about one tunnel."""
 
-    def __init__(self, node: Node, drops: Drops, dialer: Callable[[], Dialer | None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        drops: Drops,
+        dialer: Callable[[], Dialer | None],
+        negotiations: Negotiations | None = None,
+    ) -> None:
+        self._negotiations = negotiations
         self._node = node
         self._drops = drops
         self._dialer = dialer
@@ -119,6 +127,14 @@ class Status:
         """Why frames, records and messages were thrown away, and how many."""
         return [{"reason": str(reason), "times": times} for reason, times in sorted(self._drops.items()) if times]
 
+    def leases(self, now: float) -> Rows:
+        """Every address that was given to a client."""
+        return [] if self._negotiations is None else self._negotiations.leases()
+
+    def config(self, now: float) -> Rows:
+        """Every setting that is not a default, and where it comes from."""
+        return [] if self._negotiations is None else self._negotiations.config()
+
     @property
     def _bridge(self) -> Bridge | None:
         # Imported here: asked for by a person, and a tunnel between two ends has no switch.
@@ -139,4 +155,6 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "mdb": Status.mdb,
     "routes": Status.routes,
     "drops": Status.drops,
+    "leases": Status.leases,
+    "config": Status.config,
 }

@@ -108,6 +108,7 @@ class Router:
         self._suspect: set[int] = set()
         """Ports that are up, and had better be left to the hub."""
         self._relayed: set[int] = set()
+        self._granted: dict[int, list[Network]] = {}
         self._batches = Batches()
         self._outward: dict[int | bytes, Verdict] = {}
         """By destination."""
@@ -153,6 +154,16 @@ class Router:
         for network in networks:
             with contextlib.suppress(ValueError):
                 self.table.add(network, port)
+        self._forget()
+
+    def grant(self, port: int, networks: Iterable[Network]) -> None:
+        """Let these prefixes lead to a port beside those that were added, and no longer those granted before."""
+        self.table.remove(self._granted.pop(port, []))
+        granted = self._granted[port] = []
+        for network in networks:
+            with contextlib.suppress(ValueError):  # it was given to another by the settings, who keeps it
+                self.table.add(network, port)
+                granted.append(network)
         self._forget()
 
     def suspect(self, number: int, suspect: bool) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -175,6 +175,13 @@ class Handshakes:
     @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
+        return self._policy.ciphers
+
+    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
+        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
+        named = [cipher for cipher in order if cipher in self._policy.ciphers]
+        rest = [cipher for cipher in self._policy.ciphers if cipher not in named]
+        self._policy = dataclasses.replace(self._policy, ciphers=(*named, *rest))
         return self._policy.ciphers
 
     # initiator
