@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from caetun.node import IndexAllocator, Node
@@ -80,7 +79,7 @@ def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]
         return secret, [secret.peer]
     assert keys.private is not None  # the settings see to it
     psk = keys.psk.reveal() if keys.psk is not None else NO_PSK
-    known: Mapping[bytes, bytes] = dict.fromkeys(keys.peers, psk)
+    known: dict[bytes, bytes] = dict.fromkeys(keys.peers, psk)
     return StaticIdentity(keys.private.reveal(), known), [PeerId(peer) for peer in keys.peers]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Final, NewType, TypeAlias
 
 from caetun.errors import ConfigurationError, Refused
@@ -73,13 +73,13 @@ class StaticIdentity:
 
     pattern = "IKpsk2"
 
-    def __init__(self, private: bytes, peers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, private: bytes, peers: MutableMapping[bytes, bytes]) -> None:
         """`private`: 32 bytes; `peers`: public key -> pre-shared key or `NO_PSK`, read at each use, so it may change.
 
         Raises ConfigurationError.
         """
         self._static = DhKey(_checked(private, "private key"))
-        self._peers = dict(peers)
+        self._peers = peers
         self.target = self._static.public
         """What whoever writes to us must know: section 2.2 of docs/wire.md."""
         for peer, psk in peers.items():
