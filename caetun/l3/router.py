@@ -27,8 +27,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
-from caetun.board import LOCAL, Batches, Parcel
-from caetun.l3.answers import Answers
+from caetun.board import LOCAL, Batches, Parcel, parted
+from caetun.l3.answers import Answers, Lost
 from caetun.l3.table import UNKNOWN, VACANT, Network, Route, Table
 from caetun.types import Buffer, DropReason, Drops, Iovec
 from caetun.wire import ip
@@ -226,14 +226,14 @@ class Router:
         return sorter.parcels
 
     def _judge_outbound(self, packet: Buffer) -> Verdict:
-        ends = _ends(packet)
+        ends = ip.ends(packet)
         if ends is None:
             return Verdict(self.table.elsewhere, (), DropReason.ROUTE_MALFORMED)
         destination = ends[1]
         route = self.table.find(destination)
         if route.port > LOCAL:
             return self._to_peer(route)
-        if _is_multicast(destination):
+        if ip.is_to_many(destination):
             return Verdict(route, (), DropReason.ROUTE_MULTICAST)
         return Verdict(route, (), DropReason.ROUTE_NONE, Error.HOST if route.port == VACANT else Error.NO_ROUTE)
 
@@ -275,13 +275,13 @@ class Router:
             elif verdict.ports and ip.hops(packet, 0) > 1:
                 if sorter is None:
                     sorter = _Sorter(self._batches)
-                sorter.add(verdict.ports, _parted(frame), forwarded=True)
+                sorter.add(verdict.ports, parted(frame), forwarded=True)
             else:
                 self._refuse(verdict, frame, port, now)
         return local, [] if sorter is None else sorter.parcels
 
     def _judge_inbound(self, port: int, packet: Buffer, now: float) -> Verdict:
-        ends = _ends(packet)
+        ends = ip.ends(packet)
         if ends is None:
             return Verdict(self.table.elsewhere, (), DropReason.ROUTE_MALFORMED)
         source, destination = ends
@@ -294,7 +294,7 @@ class Router:
         if route.port in (LOCAL, UNKNOWN):
             return Verdict(route, _TO_DEVICE)
         if route.port == VACANT:
-            error = None if _is_broadcast(destination, route) else Error.HOST
+            error = None if route.is_broadcast(destination) else Error.HOST
             return Verdict(route, (), DropReason.ROUTE_NONE, error)
         if route.port == port:
             return Verdict(route, (), DropReason.ROUTE_SAME_PEER, Error.HOST)
@@ -328,9 +328,9 @@ class Router:
         self._drops.count(reason)
         if error is None or len(self._waiting) >= MAX_WAITING:
             return
-        header, *parts = _parted(frame)
-        packet = memoryview(b"".join(parts))
-        answer = self._answers.answer(error, packet, bytes(header), port, now, own=port != LOCAL)
+        header, *parts = parted(frame)
+        lost = Lost(memoryview(b"".join(parts)), bytes(header), port)
+        answer = self._answers.answer(error, lost, now, own=port != LOCAL)
         if answer is not None:
             self._waiting.append((port, answer))
 
@@ -378,34 +378,6 @@ class Router:
         if port in self._up and port not in self._suspect:
             return "up"
         return "down" if self._hub is None or port == self._hub else "by the hub"
-
-
-def _ends(packet: Buffer) -> tuple[bytes, bytes] | None:
-    """Source and destination; None if it is no IP packet, or shorter than its header."""
-    if len(packet) >= ip.IPV4_HEADER_SIZE and packet[0] >> 4 == ip.IPV4:
-        return bytes(packet[12:16]), bytes(packet[16:20])
-    if len(packet) >= ip.IPV6_HEADER_SIZE and packet[0] >> 4 == ip.IPV6:
-        return bytes(packet[8:24]), bytes(packet[24:40])
-    return None
-
-
-def _is_multicast(address: bytes) -> bool:
-    """Or IPv4's limited broadcast."""
-    return address[0] == 0xFF if len(address) == 16 else address[0] >> 4 == 0xE or address == b"\xff\xff\xff\xff"
-
-
-def _is_broadcast(address: bytes, route: Route) -> bool:
-    """Whether it stands for all hosts of a network of ours."""
-    network = route.network
-    return network is not None and network.version == 4 and address == network.broadcast_address.packed
-
-
-def _parted(frame: Iovec) -> Iovec:
-    """The frame with its virtio_net_hdr in a part of its own: what was joined has the packet's headers in the first."""
-    first = frame[0]
-    if len(first) == VNET_SIZE:
-        return frame
-    return (first[:VNET_SIZE], memoryview(first)[VNET_SIZE:], *frame[1:])
 
 
 class _Sorter:
