@@ -178,6 +178,9 @@ class Router:
         self._relayed.clear()
         return ports
 
+    def port_moved(self, number: int, now: float) -> None:
+        """By which link a peer is reached changes no route."""
+
     def _forget(self) -> None:
         self._outward.clear()
         self._inward.clear()
