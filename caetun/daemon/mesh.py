@@ -68,21 +68,25 @@ class HubMesh:
         self._node, self._pump, self._loop = node, pump, loop
         self._networks = {peer.key: peer.port.networks for peer in settings.peer}
         self._introductions = Introductions(node.drops, os.urandom)
+        self._joined: dict[PeerId, tuple[Place, ...]] = {}
+        """Who has joined, and where it sees itself. It says so once: not again after a silence, or a gate that was
+        closed (bounded: peers of the settings)."""
         self._timer = loop.call_later(LOOK_SECONDS, self._look)
 
     def met(self, peer: Peer) -> None:
         """It may join."""
+        self._joined.pop(peer.ident, None)
         self._introductions.left(peer.ident)
 
     def deaf(self, peer: Peer) -> None:
         """It will not join."""
-        self._introductions.left(peer.ident)
+        self.met(peer)
 
     def heard(self, peer: Peer, body: bytes) -> None:
         """A peer joins. Raises Malformed."""
         message = decode(body)
         if isinstance(message, Join):
-            self._introductions.joined(peer.ident, peer.name, self._networks.get(peer.ident, ()), message.places)
+            self._joined[peer.ident] = message.places
 
     def owns(self, peer: Peer) -> bool:
         """Peers find the hub by themselves."""
@@ -96,12 +100,16 @@ class HubMesh:
         return event
 
     def _look(self) -> None:
-        for peer in self._node.peers.values():
-            if peer.carries:
-                self._introductions.seen(peer.ident, _seen(peer.link))
-            else:
-                self._introductions.left(peer.ident)
-        for key, message in self._introductions.poll():
+        known = self._introductions
+        for ident, places in self._joined.items():
+            peer = self._node.peers[ident]
+            if not peer.carries:
+                known.left(ident)
+                continue
+            if ident not in known:
+                known.joined(ident, peer.name, self._networks.get(ident, ()), places)
+            known.seen(ident, _seen(peer.link))
+        for key, message in known.poll():
             self._pump.say(self._node.peers[PeerId(key)], Kind.MESH, encode(message))
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 

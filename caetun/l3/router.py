@@ -8,14 +8,13 @@
 | from a peer, to another one's prefix       | to that peer, one hop less; or to the host; or refused (`Between`)   |
 | to an address of ours that nobody has      | refused, with ICMP to its sender                                     |
 
-A member of a mesh knows other members directly and everything else by its hub. It sends to a member whose direct way
-does not work by the hub, takes from the hub what comes from members, and passes nothing on: all is for its device.
+A member of a mesh sends by its hub what has no direct way that works, takes from it what comes from any member, and
+passes nothing on: all is for its device.
 
 The hop limit goes down where the packet passes no other router: from peer to peer. What comes from the device, or goes
 there, is counted by the host's kernel if that forwards it, and not if the host itself is an end of it.
 
-An IPv4 header with a wrong checksum is not looked for (RFC 1812, section 5.2.2): the checksum is adjusted, not computed
-anew (RFC 1624), so that a wrong one stays wrong, and whoever gets the packet notices.
+IPv4 header checksums are not looked at (RFC 1812, section 5.2.2), but adjusted (RFC 1624): a wrong one stays wrong.
 """
 
 from __future__ import annotations
@@ -140,12 +139,12 @@ class Router:
     def add_port(self, number: int, settings: Any, now: float) -> None:
         """A peer has come up."""
         self._up.add(number)
+        self._suspect.discard(number)
         self._forget()
 
     def remove_port(self, number: int) -> None:
         """A peer has gone down."""
         self._up.discard(number)
-        self._suspect.discard(number)
         self._forget()
 
     def set_routes(self, port: int, networks: Iterable[Network]) -> None:

@@ -50,6 +50,9 @@ class Introductions:
     def __len__(self) -> int:
         return len(self._members)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
+
     def joined(self, key: Key, name: str, prefixes: tuple[Network, ...], own: tuple[Place, ...]) -> None:
         """A peer wants to be a member; a former one may have been started again, and knows nothing."""
         if key not in self._members and len(self._members) >= MAX_MEMBERS:

@@ -11,7 +11,7 @@ import pytest
 
 from caetun.board import LOCAL
 from caetun.daemon import mesh as meshes
-from caetun.daemon.mesh import MemberMesh
+from caetun.daemon.mesh import HubMesh, MemberMesh
 from caetun.l3.answers import Answers
 from caetun.l3.router import Router
 from caetun.l3.table import Table
@@ -19,8 +19,9 @@ from caetun.notices import Event
 from caetun.session.channel import Kind
 from caetun.session.identity import NO_PSK, StaticIdentity, public_key
 from caetun.transports.base import Context, Options
+from caetun.transports.udp_link import UdpLink
 from caetun.types import DropReason, Drops, Mode
-from caetun.wire.mesh import Gone, Introduce, Join, Place, encode
+from caetun.wire.mesh import Gone, Introduce, Join, Place, decode, encode
 
 HUB, BOB, CAROL = (public_key(bytes((number,)) * 32) for number in (1, 2, 3))
 PSK = bytes(32)
@@ -147,3 +148,48 @@ async def test_that_a_member_cannot_be_called_directly_is_no_warning(stage: Stag
     assert stage.member.told(silent)[:2] == ("info", "mesh.relayed")
     about_hub = Event("warning", "peer.silent", "no answer", {"peer": "hub"})
     assert stage.member.told(about_hub) is about_hub
+
+
+class Office:
+    """A hub whose peers are made of cardboard."""
+
+    def __init__(self) -> None:
+        self.drops = Drops()
+        self.said: list[tuple[str, bytes]] = []
+        self.peers = {key: self.peer(key, name) for key, name in ((BOB, "bob"), (CAROL, "carol"))}
+        settings = SimpleNamespace(
+            peer=[SimpleNamespace(key=key, port=SimpleNamespace(networks=())) for key in self.peers]
+        )
+        node = SimpleNamespace(peers=self.peers, drops=self.drops)
+        pump = SimpleNamespace(say=lambda peer, kind, body: self.said.append((peer.name, body)))
+        self.hub = HubMesh(cast(Any, settings), cast(Any, node), cast(Any, pump), asyncio.get_running_loop())
+
+    @staticmethod
+    def peer(key: bytes, name: str) -> Any:
+        link = UdpLink(cast(Any, None), ("192.0.2.1" if name == "bob" else "192.0.2.2", 4500))
+        return SimpleNamespace(ident=key, name=name, carries=True, link=link)
+
+    def look(self) -> list[tuple[str, str]]:
+        """Who is told now, and what."""
+        self.hub.close()
+        self.hub._look()
+        said, self.said = self.said, []
+        return [(name, type(decode(body)).__name__) for name, body in said]
+
+
+async def test_a_member_that_was_held_back_or_silent_is_introduced_when_it_carries_again() -> None:
+    office = Office()
+    bob, carol = office.peers[BOB], office.peers[CAROL]
+    bob.carries = False
+    for peer in (bob, carol):
+        office.hub.heard(peer, encode(Join()))
+    assert office.look() == []
+    bob.carries = True
+    assert office.look() == [("carol", "Introduce"), ("bob", "Introduce")]
+    bob.carries = False
+    assert office.look() == [("carol", "Gone")]
+    bob.carries = True
+    assert sorted(office.look()) == [("bob", "Introduce"), ("carol", "Introduce")]
+    office.hub.met(bob)
+    assert office.look() == [("carol", "Gone")], "it was started again, and has yet to join"
+    office.hub.close()

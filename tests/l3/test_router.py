@@ -278,8 +278,11 @@ class TestMember:
         assert {prefix: state for prefix, _, state, _ in router.rows()}[f"{self.CAROL}/32"] == "by the hub"
         router.suspect(2, False)
         assert self.port(router, self.CAROL) == 2
+        router.suspect(2, True)
         router.remove_port(2)
         assert self.port(router, self.CAROL) == 1
+        router.add_port(2, None, 0.0)
+        assert self.port(router, self.CAROL) == 2, "what comes up anew is not suspect"
 
     def test_routes_that_change_take_nothing_from_others(self) -> None:
         router = self.make()
