@@ -108,6 +108,10 @@ class DropReason(enum.StrEnum):
     MANGLE_FILTER = "mangle.filter"
     MANGLE_TTL = "mangle.ttl"
     MANGLE_HOOK = "mangle.hook"
+    # in the mesh
+    MESH_MALFORMED = "mesh.malformed"
+    MESH_STRANGER = "mesh.stranger"
+    MESH_FULL = "mesh.full"
     # in the router
     ROUTE_MALFORMED = "route.malformed"
     ROUTE_SOURCE = "route.source"
