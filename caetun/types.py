@@ -78,6 +78,7 @@ class DropReason(enum.StrEnum):
     MULTICAST_CHECKSUM = "multicast.checksum"
     MULTICAST_FULL = "multicast.full"
     MULTICAST_SCOPE = "multicast.scope"
+    MULTICAST_VLANS = "multicast.vlans-full"
     ARP_MALFORMED = "arp.malformed"
     ND_MALFORMED = "nd.malformed"
     ND_CHECKSUM = "nd.checksum"
