@@ -59,6 +59,7 @@ def _multicast(settings: Settings, ports: dict[int, PortSettings], own: bytes) -
         unregistered=Unregistered(settings.unregistered),
         fast_leave=frozenset(number for number, port in ports.items() if port.fast_leave),
         router_ports=frozenset(number for number, port in ports.items() if port.multicast_router),
+        interval=settings.query_interval,
         vlans=vlans,
     )
 

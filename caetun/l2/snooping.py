@@ -92,7 +92,8 @@ class SnoopingSettings:
     """Ports with one host each."""
     router_ports: frozenset[int] = frozenset()
     """Where a multicast router is, whether it is heard or not."""
-
+    interval: float | None = None
+    """Seconds between general queries of ours; None: those of the RFC."""
     vlans: Mapping[int, VlanMulticast] = field(default_factory=dict)
     """Where a VLAN differs."""
 
@@ -182,7 +183,9 @@ class Snooping:
         if vlan not in self._vlans:
             settings = self.settings.of(vlan)
             enabled = settings.querier and settings.snooping
-            igmp, mld = Querier(settings.address4, 3, enabled, now), Querier(settings.address6, 2, enabled, now)
+            interval = self.settings.interval
+            igmp = Querier(settings.address4, 3, enabled, now, interval)
+            mld = Querier(settings.address6, 2, enabled, now, interval)
             self._vlans[vlan] = _Vlan(igmp, mld, snooping=settings.snooping)
 
     def _found(self, vlan: int, now: float) -> _Vlan | None:
