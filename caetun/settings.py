@@ -12,19 +12,22 @@ import difflib
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
 from caetun.agreement import Agreement, check_agreement
+from caetun.coherence import check_gateway
 from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import (
+    ADDRESS,
     BRIDGE,
     DECOY,
     DEVICE,
+    DOMAIN,
     FILE,
     FINGERPRINT,
     INTERFACE,
@@ -66,6 +69,7 @@ GROUPS: Final = {
     "net": "where to",
     "outer": "carriers",
     "device": "device",
+    "gateway": "gateway",
     "switch": "switch (--mode tap with several peers)",
     "router": "router (--mode tun with several peers)",
     "keys": "keys",
@@ -140,6 +144,29 @@ class Settings(Agreement):
     offload: Annotated[
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
+
+    gateway: Annotated[bool, Option(SWITCH, "gateway", "lead all traffic of this host through the tunnel")] = False
+    gateway_lan: Annotated[
+        bool, Option(SWITCH, "gateway", "with --gateway: private networks that this host has routes to stay reachable")
+    ] = True
+    gateway_via: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        Option(ADDRESS, "gateway", "with --gateway and --mode tap: the router in the tunnel", repeatable=True),
+    ] = ()
+    kill_switch: Annotated[
+        bool, Option(SWITCH, "gateway", "with --gateway: nothing leaves but by the tunnel, even while it is down")
+    ] = False
+    dns: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        Option(ADDRESS, "gateway", "name server that this host asks while the tunnel runs", repeatable=True),
+    ] = ()
+    dns_domain: Annotated[
+        tuple[str, ...],
+        Option(DOMAIN, "gateway", "domain in which names without a dot are looked for, see --dns", repeatable=True),
+    ] = ()
+    masquerade: Annotated[
+        bool, Option(SWITCH, "gateway", "let far ends out into the world, under this host's addresses (NAT)")
+    ] = False
 
     bridge: Annotated[BridgeRef | None, Option(BRIDGE, "switch", "make the device a member of this Linux bridge")] = (
         None
@@ -357,6 +384,7 @@ def check(settings: Settings) -> None:
     _check_outer(settings)
     _check_switch(settings)
     check_agreement(settings, bool(settings.connect))
+    check_gateway(settings)
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
             f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
