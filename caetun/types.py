@@ -90,6 +90,7 @@ class DropReason(enum.StrEnum):
     BRIDGE_PAUSE = "bridge.pause"
     BRIDGE_SOURCE = "bridge.source"
     BRIDGE_FLAPPING = "bridge.flapping"
+    BRIDGE_PINNED = "bridge.pinned"
     BRIDGE_FDB_FULL = "bridge.fdb-full"
     BRIDGE_SAME_PORT = "bridge.same-port"
     BRIDGE_ISOLATED = "bridge.isolated"

@@ -75,7 +75,7 @@ def test_a_static_host_is_nowhere_else_even_while_its_port_is_down() -> None:
     switch.remove_port(1)
     assert goes(switch, 2, sends(6, 5)) == set()
     assert goes(switch, 3, sends(5, 6)) == set(), "nor may anybody else use its address"
-    assert drops == {DropReason.BRIDGE_PORT_DOWN: 1, DropReason.BRIDGE_FLAPPING: 1}
+    assert drops == {DropReason.BRIDGE_PORT_DOWN: 1, DropReason.BRIDGE_PINNED: 1}
 
 
 def test_a_static_group() -> None:
