@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def make_switchboard(settings: Settings, drops: Drops, now: float) -> Switchboard:
     """A switch with the device's port up; peers' ports have the numbers 1, 2, ... in the order of the settings."""
     ports = {LOCAL: settings.port.settings(LOCAL_NAME)}
-    ports |= {number: peer.port.settings(f"peer{number}") for number, peer in enumerate(settings.peer, 1)}
+    peers = [peer.port for peer in settings.peer] or [settings.port_defaults]  # who shares the secret has no words
+    ports |= {number: words.settings(f"peer{number}") for number, words in enumerate(peers, 1)}
     address = bytes((0x02,)) + os.urandom(5)  # locally administered: ours alone, and of no vendor
     bridge = Bridge(
         drops,
