@@ -193,6 +193,11 @@ class Settings(Agreement):
         tuple[bytes, ...],
         Option(QUERIER, "switch", "ask from this address, and take part in elections; else yield", repeatable=True),
     ] = ()
+    query_interval: Annotated[
+        float,
+        Option(duration(20, 3600), "switch", "ask so often; who never answers is forgotten after twice that and 10 s"),
+    ] = 125.0
+    """Seconds."""
     unregistered: Annotated[
         str,
         Option(choice("routers", "flood", "drop"), "switch", "where multicast goes that nobody has asked for"),
