@@ -112,7 +112,7 @@ async def make_link(kind: str, sock: socket.socket, arrivals: Counting, files: t
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
             pipe = tls_pipe = TlsPipe(sock, tls, "localhost")
         await tls_pipe.handshake(loop)
-    link = StreamLink(pipe, LengthCodec(), context, name=kind, source="127.0.0.1 1", proven=True)
+    link = StreamLink(pipe, LengthCodec(), context, name=kind, proven=True)
     arrivals.link = link
     link.start()
     return link

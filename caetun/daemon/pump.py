@@ -219,7 +219,7 @@ class Pump:
         self._node.records_received(link, records, now, out)
         if out.frames:
             self._write(out.frames)
-        if out.records or out.probes or out.events or out.said:
+        if out.records or out.probes or out.events or out.said or out.moved:
             self._flush()
 
     def messages(self, link: Link, messages: list[bytes]) -> None:
@@ -257,10 +257,6 @@ class Pump:
             self._flush()
         self._draining = False
         self._reading(True)
-
-    def _pending(self) -> bool:
-        """Whether the device is not read because some link was full."""
-        return not self._is_reading and not self._stopped and not self._draining
 
     def _hold_device(self) -> None:
         """A link is full: wait a moment before what comes is put into its backlog, which costs a copy."""
@@ -305,6 +301,11 @@ class Pump:
         self._arm()
         return accepted
 
+    def doubt(self, peer: Peer) -> None:
+        """See whether the link to a peer still works: there is reason to think that it does not."""
+        peer.network_changed(time.monotonic(), self._out)
+        self.wake()
+
     def network_changed(self) -> None:
         """This host's addresses or routes are others now."""
         self._node.network_changed(time.monotonic(), self._out)
@@ -333,6 +334,7 @@ class Pump:
             or out.probes
             or out.events
             or out.settled
+            or out.moved
             or out.seek
             or out.unanswered
             or out.unused
@@ -350,13 +352,14 @@ class Pump:
             link.send_messages(messages)
         events, settled, seek = list(out.events), list(out.settled), list(out.seek)
         unanswered, unused, said = list(out.unanswered), list(out.unused), list(out.said)
+        moved = bool(out.moved)
         out.clear()
         shell = self._shell
         for event in events:
             shell.report(event)
         for peer in settled:
             shell.settled(peer)
-        if settled and self._pending():
+        if moved and not self._draining:
             self.drained()  # the link that was full is not the one in use any more
         for peer, link in unanswered:
             shell.unanswered(peer, link)

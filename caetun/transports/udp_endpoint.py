@@ -23,7 +23,15 @@ from caetun.transports.marks import mark_of
 from caetun.transports.mmsg import MessageReceiver, address_of, source_of
 from caetun.transports.pieces import Assembler
 from caetun.transports.udp_link import UdpLink, Way
-from caetun.transports.udp_socket import Address, bind_socket, burst_size, path_ceiling, segment_option
+from caetun.transports.udp_socket import (
+    Address,
+    bind_socket,
+    burst_size,
+    path_ceiling,
+    segment_option,
+    set_traffic_class,
+    source_towards,
+)
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.record import RECORD, Record
 
@@ -88,11 +96,18 @@ class UdpEndpoint:
         """Where the last lone datagram came from, as the socket module, the kernel and the node see it."""
         self._reactor: Reactor | None = None
         self._segment_options: dict[int, list[tuple[int, int, bytes]]] = {}
+        self._traffic_class = 0
 
     @property
     def name(self) -> str:
         """For people: transport and local address."""
         return f"udp {self.where}"
+
+    def classify(self, traffic_class: int) -> None:
+        """Send with these eight bits of IPv4's TOS and IPv6's traffic class from now on."""
+        if traffic_class != self._traffic_class:
+            self._traffic_class = traffic_class
+            set_traffic_class(self._sock, traffic_class)
 
     @property
     def where(self) -> str:
@@ -142,6 +157,10 @@ class UdpEndpoint:
             self._reactor.remove_reader(self._sock.fileno())
             self._reactor.remove_writer(self._sock.fileno())
         self._sock.close()
+
+    def seen_from(self, address: Address) -> tuple[str, int]:
+        """The address and port of ours from which datagrams leave for an address, before any NAT."""
+        return source_towards(self.family, address) or self.local, int(self._sock.getsockname()[1])
 
     def ceiling(self, address: Address) -> int:
         """Largest UDP payload in bytes that the interface towards an address carries (`udp_socket.path_ceiling`)."""
