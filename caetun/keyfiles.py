@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from caetun.settings import Settings
 
 # chosen by us
-_FILE_LIMIT: Final = 4096
-"""Bytes read of a key file: a key with its newline has 45."""
+_FILE_LIMIT: Final = 1 << 16
+"""Bytes read of a key file: a key with its newline has 45, but it may be in a configuration file."""
+_INLINE: Final = re.compile(r'^private-key *= *"([A-Za-z0-9+/]{43}=)" *$', re.MULTILINE)
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -99,7 +101,9 @@ def read_key(path: Path) -> tuple[Secret, str | None]:
         advice = "make one with caetun gensecret -o FILE" if isinstance(error, FileNotFoundError) else "check its mode"
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: {advice}") from None
     try:
-        key = decode_key(content.decode("ascii").strip())
+        text = content.decode()
+        inline = _INLINE.search(text)
+        key = decode_key(inline[1] if inline else text.strip())
     except (UnicodeDecodeError, ConfigurationError):
         raise ConfigurationError(
             f"{path}: holds no key: expected one line, 32 bytes in Base64: make one with caetun genkey or gensecret"

@@ -59,6 +59,8 @@ class Node:
         self._ports: dict[int, tuple[Peer, PortSettings | None]] = {}
         """Of the switch, by number: `LOCAL` is the device, and not in here."""
         self._port_of: dict[Peer, int] = {}
+        self._next_port = 1
+        """Numbers are not used twice: the switch may remember a former one."""
         self._up: set[Peer] = set()
         """Peers whose ports are up."""
         self._heard: set[Peer] = set()
@@ -81,9 +83,24 @@ class Node:
     def add(self, peer: Peer, settings: PortSettings | None = None) -> None:
         """Make a far end known; `settings` are those of its port on the switch."""
         self.peers[peer.ident] = peer
-        number = len(self._ports) + 1
-        self._ports[number] = peer, settings
-        self._port_of[peer] = number
+        self._ports[self._next_port] = peer, settings
+        self._port_of[peer] = self._next_port
+        self._next_port += 1
+
+    def remove(self, peer: Peer, why: str, now: float, out: Output) -> None:
+        """Forget a far end, and end its session."""
+        self._retire(peer.expel(why, now, out))
+        if self._board is not None and peer in self._up:
+            self._port_changed(self._board, peer, now)
+        self._handshakes.forget(peer.ident)
+        del self.peers[peer.ident]
+        del self._ports[self._port_of.pop(peer)]
+        self._heard.discard(peer)
+
+    @property
+    def handshakes(self) -> Handshakes:
+        """With which peers are made."""
+        return self._handshakes
 
     @property
     def bridge(self) -> Bridge | None:

@@ -54,6 +54,8 @@ _MTU: Final = integer(576, 65500, "BYTES", "bytes")
 """576: what every IPv4 host takes (RFC 791 section 3.2). 65500: with its Ethernet header it stays below 64 KiB."""
 
 # chosen by us
+_PRIVATE_KEY: Final = "private-key"
+"""In a file that is all a host needs, instead of `key`: the private key itself (`caetun join` writes it)."""
 _ANY_DEVICE: Final = DeviceRef()
 _PLAIN_PORT: Final = PortWords()
 
@@ -199,6 +201,11 @@ class Settings(Agreement):
     ] = "text"
     verbose: Annotated[bool, Option(SWITCH, "general", "print counters at exit", short="-v", reloadable=True)] = False
 
+    @property
+    def enrols(self) -> bool:
+        """Whether hosts can be invited: it is a hub that joins any number of them, and has a key pair."""
+        return self.negotiation == "server" and not self.connect and self.key is not None and self.mode is Mode.TAP
+
     manage_device: bool = True
     """False: the device is somebody else's (`ttun`): use it, change neither addresses, MTU nor whether it is up."""
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
@@ -298,6 +305,9 @@ def read_file(path: Path) -> dict[str, Any]:
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
     file = ConfigFile(path)
     for key, raw in file.values(by_key).items():
+        if key == _PRIVATE_KEY:
+            values["key"] = path  # which is read as a key file, too
+            continue
         if key not in by_key:
             raise ConfigurationError(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
         option = by_key[key]
@@ -342,7 +352,7 @@ def _check_keys(settings: Settings) -> None:
                 raise ConfigurationError(
                     f"{OPTIONS[name].flag}: cannot be used with --secret-file: choose a shared secret or key pairs"
                 )
-    elif not settings.peer:
+    elif not settings.peer and not settings.enrols:
         raise ConfigurationError("--peer: no public key given: give the far end's (there: caetun pubkey < KEYFILE)")
     keys = [peer.key for peer in settings.peer]
     if len(set(keys)) < len(keys):
@@ -389,11 +399,13 @@ def _merge(given: dict[str, Any], environment: dict[str, Any]) -> Settings:
     origins.update(dict.fromkeys(environment, Origin.ENVIRONMENT))
     origins.update(dict.fromkeys(given, Origin.FLAG))
     settings = Settings(**{**file, **environment, **given}, origins=origins)
-    listen = _with_schemes(settings.listen, settings.transport)
-    return dataclasses.replace(settings, listen=listen, connect=_with_schemes(settings.connect, settings.transport))
+    places: dict[str, Any] = {
+        name: with_schemes(getattr(settings, name), settings.transport) for name in ("listen", "connect", "public")
+    }
+    return dataclasses.replace(settings, **places)
 
 
-def _with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:
+def with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:
     """Endpoints that name no transport stand for one by each, the best transport of all of them first."""
     given: list[Endpoint] = []
     for named, group in groupby(endpoints, key=lambda endpoint: bool(endpoint.scheme)):

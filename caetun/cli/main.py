@@ -30,8 +30,11 @@ COMMANDS: Final = {
     "pubkey": Command("caetun.cli.keys", "pubkey", "read a private key, print its public key"),
     "gensecret": Command("caetun.cli.keys", "gensecret", "make a secret for both ends to share"),
     "show": Command(
-        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config"
+        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, members, config"
     ),
+    "invite": Command("caetun.cli.invite", "invite", "let a new host join this hub: prints a line, good once"),
+    "join": Command("caetun.cli.invite", "join", "join a hub by such a line: writes a configuration file"),
+    "expel": Command("caetun.cli.invite", "expel", "take away a host that has joined"),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),
 }

@@ -15,7 +15,7 @@ from caetun.errors import ConfigurationError, HostError
 from caetun.runtime import SUFFIX, socket_path, sockets
 
 # chosen by us
-WHAT: Final = ("peers", "links", "ports", "fdb", "mdb", "drops", "leases", "config")
+WHAT: Final = ("peers", "links", "ports", "fdb", "mdb", "drops", "leases", "members", "config")
 _WATCH_SECONDS: Final = 1.0
 _PATIENCE: Final = 5.0
 """Seconds for an answer."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from caetun.node import IndexAllocator, Node
@@ -54,7 +53,7 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
 def _switchboard(settings: Settings, mode: Mode, drops: Drops) -> Switchboard | None:
     """A switch if there is something to decide: between two ends there is not, unless the user says so."""
     said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if mode is not Mode.TAP or (len(settings.peer) < 2 and not said):
+    if mode is not Mode.TAP or (len(settings.peer) < 2 and not said and not settings.enrols):
         return None
     # Imported here: most tunnels join two ends.
     from caetun.daemon.switching import make_switchboard
@@ -69,7 +68,7 @@ def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]
         return secret, [secret.peer]
     assert keys.private is not None  # the settings see to it
     psk = keys.psk.reveal() if keys.psk is not None else NO_PSK
-    known: Mapping[bytes, bytes] = dict.fromkeys(keys.peers, psk)
+    known = dict.fromkeys(keys.peers, psk)
     return StaticIdentity(keys.private.reveal(), known), [PeerId(peer) for peer in keys.peers]
 
 

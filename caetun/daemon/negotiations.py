@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from caetun.daemon.outer import state_directory
 from caetun.daemon.services import Hands, Services, Unnegotiated
 from caetun.errors import DeviceError
+from caetun.peers import Peer
+from caetun.ports import PortWords
 from caetun.session.channel import Kind
 from caetun.session.liveness import Timing
+from caetun.session.session import Session
 from caetun.settings import OPTIONS, Origin
 
 if TYPE_CHECKING:
     from caetun.daemon.assigner import Assigner
+    from caetun.daemon.enrolment import Enrolments
     from caetun.daemon.hostnet import Interface
     from caetun.daemon.negotiator import Negotiator, Role
     from caetun.daemon.puller import Puller
@@ -55,6 +59,7 @@ class Negotiations:
         self._negotiator: Negotiator | None = None
         self._assigner: Assigner | None = None
         self._puller: Puller | None = None
+        self._enrolments: Enrolments | None = None
         if settings.negotiation == "off":
             self.services.add(Kind.CONFIGURATION, Unnegotiated(hands))
         else:
@@ -73,6 +78,8 @@ class Negotiations:
             self._puller.repair()
         elif settings.negotiation == "server":
             role = self._assigner = self._serve(keys)
+            if settings.enrols:
+                self._enrol(keys, device)
         offer = make_offer(settings, str(device.mode), self._mtu)
         self._negotiator = Negotiator(hands, offer, role, list(node.peers.values()))
         self.services.add(Kind.CONFIGURATION, self._negotiator)
@@ -89,6 +96,29 @@ class Negotiations:
                 self._open_store(keys), settings.pool_network, settings.pool_reserved, [each.ip for each in own]
             )
         return Assigner(self._hands, self._node, settings, self._mtu, pool)
+
+    def _enrol(self, keys: Keys, device: TunTap) -> None:
+        from caetun.daemon.enrolment import Enrolments
+        from caetun.negotiation.membership import Membership
+
+        membership = Membership(self._open_store(keys))
+        settings, node = self._settings, self._node
+
+        def admit(key: bytes, name: str, words: PortWords | None) -> Peer:
+            ident = node.handshakes.admit(key)
+            session = Session(device.mode, node.drops, settings.span, device.offloads)
+            timing = Timing(self._settings.keepalive, settings.rekey_after)
+            peer = Peer(ident, name, session, node.handshakes, timing, os.urandom)
+            node.add(peer, None if node.bridge is None else (words or PortWords()).settings(name))
+            return peer
+
+        def dismiss(peer: Peer, why: str) -> None:
+            if self._assigner is not None:
+                self._assigner.forget(peer)
+            self._hands.remove(peer, why)
+
+        self._enrolments = Enrolments(self._hands, membership, admit, dismiss)
+        self.services.add(Kind.ENROLMENT, self._enrolments)
 
     def _open_store(self, keys: Keys) -> Store:
         from caetun.negotiation.store import Store, store_path
@@ -133,7 +163,7 @@ class Negotiations:
 
     def close(self) -> None:
         """Take back what was set, and note what is to be remembered."""
-        for part in (self._assigner, self._puller, self.store):
+        for part in (self._enrolments, self._assigner, self._puller, self.store):
             if part is not None:
                 part.close()
 
@@ -142,6 +172,10 @@ class Negotiations:
     def leases(self) -> list[dict[str, Any]]:
         """Rows for `caetun show leases`."""
         return [] if self._assigner is None else self._assigner.leases(time.time())
+
+    def members(self) -> list[dict[str, Any]]:
+        """Rows for `caetun show members`."""
+        return [] if self._enrolments is None else self._enrolments.rows(time.time())
 
     def config(self) -> list[dict[str, Any]]:
         """Rows for `caetun show config`: each setting that is no default, and where it comes from."""

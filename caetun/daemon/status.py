@@ -122,6 +122,10 @@ class Status:
         """Every address that was given to a client."""
         return [] if self._negotiations is None else self._negotiations.leases()
 
+    def members(self, now: float) -> Rows:
+        """Everybody who has joined by an invitation, and open invitations."""
+        return [] if self._negotiations is None else self._negotiations.members()
+
     def config(self, now: float) -> Rows:
         """Every setting that is not a default, and where it comes from."""
         return [] if self._negotiations is None else self._negotiations.config()
@@ -142,5 +146,6 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "mdb": Status.mdb,
     "drops": Status.drops,
     "leases": Status.leases,
+    "members": Status.members,
     "config": Status.config,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Final, NewType, TypeAlias
 
 from caetun.errors import ConfigurationError, Refused
@@ -73,7 +73,7 @@ class StaticIdentity:
 
     pattern = "IKpsk2"
 
-    def __init__(self, private: bytes, peers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, private: bytes, peers: MutableMapping[bytes, bytes]) -> None:
         """`private`: 32 bytes; `peers`: public key -> pre-shared key or `NO_PSK`, read at each use, so it may change.
 
         Raises ConfigurationError.
@@ -88,6 +88,17 @@ class StaticIdentity:
             _check_order(self._static, peer)
         if self.target in peers:
             raise ConfigurationError("--peer: is this host's own public key: give the peer's key, not yours")
+
+    def admit(self, peer: bytes, psk: bytes = NO_PSK) -> None:
+        """Know one more peer from now on. Raises ConfigurationError if its key is nobody's, or our own."""
+        _check_order(self._static, _checked(peer, "public key"))
+        if peer == self.target:
+            raise ConfigurationError("a peer with this host's own public key: give it a key of its own")
+        self._peers[peer] = psk
+
+    def dismiss(self, peer: bytes) -> None:
+        """Know a peer no more."""
+        self._peers.pop(peer, None)
 
     def target_of(self, peer: PeerId) -> bytes:
         """What we must know to write to a peer."""
