@@ -301,22 +301,38 @@ def read_file(path: Path) -> dict[str, Any]:
 
     `[pool] network = ...` is another way to write `pool-network = ...`.
     """
+    values, wrong = _read(ConfigFile(path))
+    if wrong:
+        raise ConfigurationError(wrong[0])
+    return values
+
+
+def mistakes(path: Path) -> list[str]:
+    """All that is wrong with the keys of a file, a line each. Raises ConfigurationError if it is no TOML."""
+    return _read(ConfigFile(path))[1]
+
+
+def _read(file: ConfigFile) -> tuple[dict[str, Any], list[str]]:
+    """Values by field name, and what is wrong with the rest."""
+    path = file.path
     values: dict[str, Any] = {}
+    wrong: list[str] = []
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
-    file = ConfigFile(path)
     for key, raw in file.values(by_key).items():
         if key == _PRIVATE_KEY:
             values["key"] = path  # which is read as a key file, too
             continue
         if key not in by_key:
-            raise ConfigurationError(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
+            wrong.append(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
+            continue
         option = by_key[key]
         try:
             value = option.read(raw)
         except ValueError as error:
-            raise ConfigurationError(f"{path}: {file.line(key)}{key}: {error}") from None
+            wrong.append(f"{path}: {file.line(key)}{key}: {error}")
+            continue
         values[option.name] = path.parent / value if isinstance(value, Path) else value
-    return values
+    return values, wrong
 
 
 def check(settings: Settings) -> None:
@@ -325,10 +341,10 @@ def check(settings: Settings) -> None:
         raise ConfigurationError(
             "where to: neither --listen nor --connect given: wait with --listen :PORT or call with --connect HOST:PORT"
         )
+    check_agreement(settings, bool(settings.connect))
     _check_keys(settings)
     _check_outer(settings)
     _check_switch(settings)
-    check_agreement(settings, bool(settings.connect))
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
             f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"

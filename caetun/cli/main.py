@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "show": Command(
         "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, members, config"
     ),
+    "check": Command("caetun.cli.check", "main", "check a configuration file, and tell what it does"),
     "invite": Command("caetun.cli.invite", "invite", "let a new host join this hub: prints a line, good once"),
     "join": Command("caetun.cli.invite", "join", "join a hub by such a line: writes a configuration file"),
     "expel": Command("caetun.cli.invite", "expel", "take away a host that has joined"),

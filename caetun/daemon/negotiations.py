@@ -5,6 +5,7 @@ Built for every tunnel; whatever costs time to import is, where nothing is negot
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -55,6 +56,9 @@ class Negotiations:
         self.services = Services(node.drops)
         self.own_addresses: Sequence[Any] = settings.address
         """Of the device: those of the settings, and what a server takes of its own pool."""
+        self.hardware_address = _hardware_address(keys) if settings.enrols else ""
+        """Of a hub's Ethernet device: the same after a restart. Else its clients would send to the former one until
+        their neighbour tables forget it, half a minute and more."""
         self.store: Store | None = None
         self._negotiator: Negotiator | None = None
         self._assigner: Assigner | None = None
@@ -189,6 +193,12 @@ class Negotiations:
         rows += [{"setting": word, "value": _text(value), "from": "pushed"} for word, value in pushed.items()]
         ignored = () if self._puller is None else self._puller.ignored
         return rows + [{"setting": line.partition(" ")[0], "value": line, "from": "left out"} for line in ignored]
+
+
+def _hardware_address(keys: Keys) -> str:
+    """A locally administered one that stands for a public key."""
+    digest = hashlib.blake2s(keys.identity, digest_size=5, person=b"caetunma").digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest))
 
 
 def _text(value: object) -> str:

@@ -198,6 +198,9 @@ class Daemon:
 
     def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
         interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
+        assert self._negotiations is not None
+        if device.created and self._negotiations.hardware_address:
+            interface.identify(self._negotiations.hardware_address)
         interface.set_up(mtu, addresses, SUPERFRAME)
         return interface
 

@@ -57,9 +57,9 @@ def parse_invitation(text: str) -> Invitation:
     line = text.strip()
     if not line.startswith(SCHEME) or len(line) > MAX_TEXT:
         raise ConfigurationError("not an invitation: give the whole line that `caetun invite` has printed, in quotes")
-    fields = parse_qsl(line.removeprefix(SCHEME), max_num_fields=32, separator="&")
-    single = dict(fields)
     try:
+        fields = parse_qsl(line.removeprefix(SCHEME), max_num_fields=32, separator="&")
+        single = dict(fields)
         places = tuple(parse_remote(value) for word, value in fields if word == "to")
         hub, token = (_decoded(single[word]) for word in ("hub", "token"))
         name, mode = single["name"], Mode(single["mode"])

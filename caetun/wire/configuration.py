@@ -25,7 +25,7 @@ MAX_RESOLVERS: Final = 8
 _WORD: Final = 64
 _LINE: Final = 256
 
-Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=_WORD, pattern=r"^[\x20-\x7e]*$")]
+Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=_WORD, pattern=r"^[\x20-\x7e]*\Z")]
 Line: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE)]
 Words: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)]
 Places: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]

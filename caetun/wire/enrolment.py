@@ -11,7 +11,7 @@ from caetun.types import DropReason
 
 # fixed by the specification
 VERSION: Final = 1
-_KEY: Final = r"^[A-Za-z0-9+/]{43}=$"
+_KEY: Final = r"^[A-Za-z0-9+/]{43}=\Z"
 """Base64 of 32 bytes."""
 
 
