@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -25,6 +25,9 @@ _DEVICE_NAME: Final = re.compile(r"[^\s/:]{1,15}")
 _FD: Final = re.compile(r"fd:([0-9]{1,6})")
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{43}=")
 """Base64 of 32 bytes."""
+
+_DOMAIN: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+"""Labels with dots between (RFC 1035, section 2.3.1), and the underscore that is found in practice."""
 
 # chosen by us
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(s|m|h|)")
@@ -214,6 +217,23 @@ def _parse_interface(text: str) -> Interface:
     return interface
 
 
+def _parse_address(text: str) -> IPv4Address | IPv6Address:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address: write for example 10.0.0.1 or fd00::1, without a port") from None
+    if "%" in text or address.is_multicast or address.is_unspecified:
+        raise ValueError(f"{text!r} cannot be a host's address: give a unicast address without a zone")
+    return address
+
+
+def _parse_domain(text: str) -> str:
+    plain = text.rstrip(".").lower()
+    if not _DOMAIN.fullmatch(plain):
+        raise ValueError(f"{text!r} is not a domain: write for example corp.example")
+    return plain
+
+
 def _parse_path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("names no file: give the name of a file")
@@ -289,6 +309,8 @@ def _toml_type(raw: object) -> str:
 SWITCH: Final = Kind("", _parse_nothing, "true, false")
 MODE: Final = Kind("MODE", _parse_mode, ", ".join(Mode))
 DEVICE: Final = Kind("NAME", _parse_device, "NAME or fd:N")
+ADDRESS: Final = Kind("ADDR", _parse_address, "an IPv4 or IPv6 address")
+DOMAIN: Final = Kind("NAME", _parse_domain, "a domain")
 INTERFACE: Final = Kind("CIDR", _parse_interface, "ADDRESS/PREFIX")
 LISTEN: Final = Kind("ENDPOINT", parse_endpoint, "[HOST]:PORT or URL")
 REMOTE: Final = Kind("ENDPOINT", parse_remote, "HOST:PORT or URL")

@@ -84,6 +84,8 @@ class Peer:
         self.conversation = Conversation(self, self._journey, self._drops)
         self._differences = notices.Differences(handshakes.hello)
         self._ticked_at = 0.0
+        self.narrower = 0
+        """The MTU of the far end's device, bytes, if that takes less than ours; else 0."""
 
     @property
     def present(self) -> bool:
@@ -208,6 +210,8 @@ class Peer:
         self._life.heard(now)
         self._life.reported()
         self._life.rekey_at = self._rekey_at(pair)
+        mtu = pair.established.hello.mtu
+        self.narrower = mtu if mtu < self._handshakes.hello.mtu else 0
         self._ways.answered()
         self.conversation.met(pair, out)
         before = len(out.records)

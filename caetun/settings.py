@@ -12,18 +12,22 @@ import difflib
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
 from caetun.agreement import Agreement, check_agreement
+from caetun.coherence import check_gateway
 from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import (
+    ADDRESS,
     BRIDGE,
     DECOY,
     DEVICE,
+    DOMAIN,
     FILE,
     FINGERPRINT,
     INTERFACE,
@@ -63,7 +67,9 @@ GROUPS: Final = {
     "net": "where to",
     "outer": "carriers",
     "device": "device",
+    "gateway": "gateway",
     "switch": "switch (--mode tap with several peers)",
+    "router": "router (--mode tun with several peers)",
     "keys": "keys",
     "session": "session",
     "agreement": "what the ends agree upon",
@@ -137,6 +143,29 @@ class Settings(Agreement):
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
 
+    gateway: Annotated[bool, Option(SWITCH, "gateway", "lead all traffic of this host through the tunnel")] = False
+    gateway_lan: Annotated[
+        bool, Option(SWITCH, "gateway", "with --gateway: private networks that this host has routes to stay reachable")
+    ] = True
+    gateway_via: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        Option(ADDRESS, "gateway", "with --gateway and --mode tap: the router in the tunnel", repeatable=True),
+    ] = ()
+    kill_switch: Annotated[
+        bool, Option(SWITCH, "gateway", "with --gateway: nothing leaves but by the tunnel, even while it is down")
+    ] = False
+    dns: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        Option(ADDRESS, "gateway", "name server that this host asks while the tunnel runs", repeatable=True),
+    ] = ()
+    dns_domain: Annotated[
+        tuple[str, ...],
+        Option(DOMAIN, "gateway", "domain in which names without a dot are looked for, see --dns", repeatable=True),
+    ] = ()
+    masquerade: Annotated[
+        bool, Option(SWITCH, "gateway", "let far ends out into the world, under this host's addresses (NAT)")
+    ] = False
+
     bridge: Annotated[BridgeRef | None, Option(BRIDGE, "switch", "make the device a member of this Linux bridge")] = (
         None
     )
@@ -152,11 +181,16 @@ class Settings(Agreement):
     ] = 300.0
     """Seconds."""
 
+    client_to_client: Annotated[
+        str,
+        Option(choice("on", "off", "host"), "router", "packets from peer to peer; host: by this host's own rules"),
+    ] = "on"
+
     secret_file: Annotated[Path | None, Option(FILE, "keys", "file with the secret that both ends share")] = None
     key: Annotated[Path | None, Option(FILE, "keys", "file with the private key of this end; wants a peer too")] = None
     peer: Annotated[
         tuple[PeerRef, ...],
-        Option(PEER, "keys", "public key of a far end; with --mode tap there may be several", repeatable=True),
+        Option(PEER, "keys", "public key of a far end, and words about it; a hub has several", repeatable=True),
     ] = ()
     peer_psk_file: Annotated[
         Path | None, Option(FILE, "keys", "file with a pre-shared key on top of the key pairs")
@@ -203,8 +237,9 @@ class Settings(Agreement):
 
     @property
     def enrols(self) -> bool:
-        """Whether hosts can be invited: it is a hub that joins any number of them, and has a key pair."""
-        return self.negotiation == "server" and not self.connect and self.key is not None and self.mode is Mode.TAP
+        """Whether hosts can be invited: it is a hub with a key pair. A router needs a pool, which leads to them."""
+        serves = self.negotiation == "server" and not self.connect and self.key is not None
+        return serves and (self.mode is Mode.TAP or bool(self.pool_network))
 
     manage_device: bool = True
     """False: the device is somebody else's (`ttun`): use it, change neither addresses, MTU nor whether it is up."""
@@ -345,6 +380,7 @@ def check(settings: Settings) -> None:
     _check_keys(settings)
     _check_outer(settings)
     _check_switch(settings)
+    check_gateway(settings)
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
             f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
@@ -376,12 +412,7 @@ def _check_keys(settings: Settings) -> None:
 
 
 def _check_switch(settings: Settings) -> None:
-    """Several peers are joined by a switch, which takes Ethernet."""
-    if len(settings.peer) > 1 and settings.mode is Mode.TUN:
-        raise ConfigurationError(
-            f"--peer: {len(settings.peer)} public keys given with --mode tun, which joins exactly two ends in this "
-            "version: use --mode tap, whose switch joins any number"
-        )
+    """Several peers are joined by a switch, which takes Ethernet, or a router, which takes IP."""
     if len(settings.peer) > 1 and settings.connect:
         raise ConfigurationError(
             "--connect: given with several peers: a hub waits for them (--listen), each of them calls the hub"
@@ -390,11 +421,35 @@ def _check_switch(settings: Settings) -> None:
         for name in ("bridge", "port"):
             if getattr(settings, name) != OPTIONS[name].default:
                 raise ConfigurationError(f"--{name}: there is no switch with --mode tun: use --mode tap")
+        _check_router(settings)
+    elif any(peer.port.networks for peer in settings.peer):
+        raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
         raise ConfigurationError("--peer-psk-file: given with several peers, who must not share one: leave it away")
     names = [peer.port.name for peer in settings.peer if peer.port.name]
     if len(set(names)) < len(names):
         raise ConfigurationError("--peer: two peers have one name: give each its own")
+
+
+def _check_router(settings: Settings) -> None:
+    """Each address leads to one peer, and each of several peers has some."""
+    owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
+    for number, peer in enumerate(settings.peer, 1):
+        name = peer.port.name or f"peer {number}"
+        if peer.port.words:
+            word = peer.port.words[0][0]
+            raise ConfigurationError(f"--peer: {name}: {word!r} is for a switch: use --mode tap, or leave it away")
+        if len(settings.peer) > 1 and not peer.port.networks and not settings.pool_network:
+            raise ConfigurationError(
+                f"--peer: {name}: none of its addresses are given, and --mode tun sends by address: add to its key, "
+                "for example, ,allowed=10.88.0.2 with everything that is behind it: ,allowed=10.88.0.2+10.1.0.0/24"
+            )
+        for network in peer.port.networks:
+            if network in owner:
+                raise ConfigurationError(
+                    f"--peer: {name}: {network} leads to {owner[network]} already: give it to one of them"
+                )
+            owner[network] = name
 
 
 def _check_outer(settings: Settings) -> None:

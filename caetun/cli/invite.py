@@ -78,7 +78,7 @@ def _hub(settings: Settings, config: str) -> tuple[bytes, Any]:
 
     if not settings.enrols:
         raise ConfigurationError(
-            f'{config}: is not a hub that invites: that takes mode = "tap", negotiation = "server", listen and key'
+            f'{config}: is not a hub that invites: that takes negotiation = "server", listen, key and a pool'
         )
     identity = load_keys(settings).identity
     return identity, Store(store_path(state_directory(os.environ, os.geteuid()), identity))

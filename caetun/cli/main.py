@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "join": Command("caetun.cli.invite", "join", "join a hub by such a line: writes a configuration file"),
     "expel": Command("caetun.cli.invite", "expel", "take away a host that has joined"),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
+    "undo": Command("caetun.cli.undo", "main", "undo what a tunnel that was killed has left on this host"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),
 }
 

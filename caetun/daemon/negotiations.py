@@ -20,6 +20,7 @@ from caetun.session.channel import Kind
 from caetun.session.liveness import Timing
 from caetun.session.session import Session
 from caetun.settings import OPTIONS, Origin
+from caetun.types import Mode
 
 if TYPE_CHECKING:
     from caetun.daemon.assigner import Assigner
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from caetun.daemon.hostnet import Interface
     from caetun.daemon.negotiator import Negotiator, Role
     from caetun.daemon.puller import Puller
+    from caetun.daemon.routing import PeerRoutes
     from caetun.devices.tuntap import TunTap
     from caetun.keyfiles import Keys
     from caetun.negotiation.store import Store
@@ -64,6 +66,8 @@ class Negotiations:
         self._assigner: Assigner | None = None
         self._puller: Puller | None = None
         self._enrolments: Enrolments | None = None
+        self._members: PeerRoutes | None = None
+        """Of a router: what leads to peers that come, and to addresses that were assigned."""
         if settings.negotiation == "off":
             self.services.add(Kind.CONFIGURATION, Unnegotiated(hands))
         else:
@@ -81,14 +85,14 @@ class Negotiations:
             role = self._puller = Puller(hands, settings, self._host.interface, device.mode, place, self._resized)
             self._puller.repair()
         elif settings.negotiation == "server":
-            role = self._assigner = self._serve(keys)
+            role = self._assigner = self._serve(keys, device)
             if settings.enrols:
                 self._enrol(keys, device)
         offer = make_offer(settings, str(device.mode), self._mtu)
         self._negotiator = Negotiator(hands, offer, role, list(node.peers.values()))
         self.services.add(Kind.CONFIGURATION, self._negotiator)
 
-    def _serve(self, keys: Keys) -> Assigner:
+    def _serve(self, keys: Keys, device: TunTap) -> Assigner:
         from caetun.daemon.assigner import Assigner, own_interfaces
         from caetun.negotiation.pool import Pool
 
@@ -99,6 +103,11 @@ class Negotiations:
             pool = Pool(
                 self._open_store(keys), settings.pool_network, settings.pool_reserved, [each.ip for each in own]
             )
+        if self._node.board is not None and device.mode is Mode.TUN:
+            from caetun.daemon.routing import PeerRoutes
+
+            self._members = PeerRoutes(self._node)
+            return Assigner(self._hands, self._node, settings, self._mtu, pool, self._members.assigned)
         return Assigner(self._hands, self._node, settings, self._mtu, pool)
 
     def _enrol(self, keys: Keys, device: TunTap) -> None:
@@ -113,12 +122,17 @@ class Negotiations:
             session = Session(device.mode, node.drops, settings.span, device.offloads)
             timing = Timing(self._settings.keepalive, settings.rekey_after)
             peer = Peer(ident, name, session, node.handshakes, timing, os.urandom)
-            node.add(peer, None if node.bridge is None else (words or PortWords()).settings(name))
+            said = words or PortWords()
+            node.add(peer, said.settings(name) if device.mode is Mode.TAP else None)
+            if self._members is not None:
+                self._members.add(peer, said.networks)
             return peer
 
         def dismiss(peer: Peer, why: str) -> None:
             if self._assigner is not None:
                 self._assigner.forget(peer)
+            if self._members is not None:
+                self._members.remove(peer)
             self._hands.remove(peer, why)
 
         self._enrolments = Enrolments(self._hands, membership, admit, dismiss)

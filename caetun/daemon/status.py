@@ -114,6 +114,15 @@ class Status:
             for row in rows
         ]
 
+    def routes(self, now: float) -> Rows:
+        """Which prefix leads to which peer, and how many packets (superframes count once) have asked for it."""
+        # Imported here: asked for by a person, and a tunnel between two ends has no router.
+        from caetun.l3.router import Router
+
+        board = self._node.board
+        rows = board.rows() if isinstance(board, Router) else []
+        return [{"prefix": prefix, "peer": peer, "state": state, "hits": hits} for prefix, peer, state, hits in rows]
+
     def drops(self, now: float) -> Rows:
         """Why frames, records and messages were thrown away, and how many."""
         return [{"reason": str(reason), "times": times} for reason, times in sorted(self._drops.items()) if times]
@@ -132,7 +141,11 @@ class Status:
 
     @property
     def _bridge(self) -> Bridge | None:
-        return self._node.bridge
+        # Imported here: asked for by a person, and a tunnel between two ends has no switch.
+        from caetun.l2.switchboard import Switchboard
+
+        board = self._node.board
+        return board.bridge if isinstance(board, Switchboard) else None
 
     def _names(self) -> dict[int, str]:
         return {LOCAL: LOCAL_NAME, **self._node.port_names()}
@@ -144,6 +157,7 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "ports": Status.ports,
     "fdb": Status.fdb,
     "mdb": Status.mdb,
+    "routes": Status.routes,
     "drops": Status.drops,
     "leases": Status.leases,
     "members": Status.members,

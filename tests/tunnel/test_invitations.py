@@ -22,8 +22,8 @@ from tests.tunnel.ends import PATIENCE, End, await_ping, ping, write
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping")
 
 HUB = """
-mode = "tap"
-dev = "tap0"
+mode = "{mode}"
+dev = "{mode}0"
 listen = ":4500"
 transport = "udp,tcp"
 public = ["10.99.0.1:4500", "10.99.1.1:4500"]
@@ -50,7 +50,8 @@ def command(host: Host, *arguments: str) -> tuple[int, str, str]:
 class Hub:
     """A hub and two hosts that do not know it yet."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, mode: str) -> None:
+        self.mode = mode
         self.host = lab.host("hub", private=["/run"])
         self.guests = [lab.host(name, private=["/run"]) for name in ("alice", "bob")]
         for number, guest in enumerate(self.guests):
@@ -58,7 +59,7 @@ class Hub:
         key = os.urandom(32)
         self.public = base64.b64encode(public_key(key)).decode()
         write(self.host, "/run/key", base64.b64encode(key).decode() + "\n")
-        write(self.host, "/run/hub.toml", HUB)
+        write(self.host, "/run/hub.toml", HUB.format(mode=mode))
         self.ends: list[End] = []
         self.end = self.start()
 
@@ -70,14 +71,14 @@ class Hub:
     def invite(self, name: str, *more: str) -> str:
         status, out, err = command(self.host, "invite", name, "--config", "/run/hub.toml", *more)
         assert (status, err) == (0, "")
-        assert re.fullmatch(rf"caetun://join\?to=\S+&hub=\S+&token=\S+&name={name}&mode=tap\n", out)
+        assert re.fullmatch(rf"caetun://join\?to=\S+&hub=\S+&token=\S+&name={name}&mode={self.mode}\n", out)
         return out.strip()
 
     def join(self, number: int, line: str) -> tuple[int, str, str]:
         return command(self.guests[number], "join", line, "-o", "/run/me.toml")
 
     def run(self, number: int) -> End:
-        end = End(self.guests[number], "--config", "/run/me.toml", "--dev", "tap0")
+        end = End(self.guests[number], "--config", "/run/me.toml", "--dev", f"{self.mode}0")
         self.ends.append(end)
         end.wait_for("negotiation.configured")
         return end
@@ -88,14 +89,15 @@ class Hub:
                 assert end.stop() == 0
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
+@pytest.fixture(params=["tap"])
+def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
     with Lab() as lab:
-        made = Hub(lab)
+        made = Hub(lab, request.param)
         yield made
         made.stop()
 
 
+@pytest.mark.parametrize("hub", ["tap", "tun"], indirect=True)
 def test_two_hosts_are_invited_join_and_reach_each_other(hub: Hub) -> None:
     for number, name in enumerate(("alice", "bob")):
         status, out, err = hub.join(number, hub.invite(name))
