@@ -58,7 +58,8 @@ class Negotiations:
         self.services = Services(node.drops)
         self.own_addresses: Sequence[Any] = settings.address
         """Of the device: those of the settings, and what a server takes of its own pool."""
-        self.hardware_address = _hardware_address(keys) if settings.enrols else ""
+        ethernet = settings.enrols and device.mode is Mode.TAP
+        self.hardware_address = _hardware_address(keys) if ethernet else ""
         """Of a hub's Ethernet device: the same after a restart. Else its clients would send to the former one until
         their neighbour tables forget it, half a minute and more."""
         self.store: Store | None = None
