@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from caetun.daemon.outer import state_directory
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from caetun.negotiation.store import Store
     from caetun.node import Node
     from caetun.settings import Settings
+    from caetun.wire.configuration import Assigned
 
 
 class Host(Protocol):
@@ -148,6 +149,16 @@ class Negotiations:
         return self.store
 
     # while it runs
+
+    @property
+    def pulls(self) -> bool:
+        """Whether a server tells this side what to use."""
+        return self._puller is not None
+
+    def follow(self, assigned: Callable[[Peer, Assigned], None]) -> None:
+        """Who is to set what the puller does not: names, the default route."""
+        if self._puller is not None:
+            self._puller.on_names = assigned
 
     def mode_differs(self, peer: str, there: str) -> None:
         """There is no session with a far end, as it carries something else."""
