@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import ipaddress
 import logging
@@ -157,7 +158,8 @@ class Daemon:
         waits = self._negotiations.pulls and device.created and not self._settings.address
         if steward is None or not waits:
             self._steward = steward
-            steer(steward, device, self._settings)
+            own = tuple(self._negotiations.own_addresses)
+            steer(steward, device, dataclasses.replace(self._settings, address=own))
         if self._negotiations.pulls:
             follower = Follower(self._settings, device, steward if waits else None, self._keep_steward)
             if steward is not None and not waits:

@@ -95,24 +95,22 @@ class Follower:
         """Raises CaeTunError."""
         if self._device.here is not True:
             raise ConfigurationError(f"{self._device.name} is of another network namespace")
-        if self._waiting is not None:
-            interfaces = tuple(hostnet.interfaces_of(self._device.name))
-            steward, self._waiting = self._waiting, None
-            self._keep(steward)
-            beside_loop(steward.start)(self._device.name, interfaces)
-            self._steward = steward
         # What this side has set itself wins.
         names = () if self._settings.dns else assigned.dns, () if self._settings.dns_domain else assigned.domain
-        if names == self._names:
+        servers = None if self._settings.dns else [ip_address(each) for each in names[0]]
+        domains = None if self._settings.dns_domain else names[1]
+        if self._waiting is not None:
+            interfaces = tuple(beside_loop(hostnet.interfaces_of)(self._device.name))
+            steward, self._waiting = self._waiting, None
+            self._keep(steward)
+            beside_loop(steward.start)(self._device.name, interfaces, servers, domains)
+            self._steward = steward
+        elif names == self._names:
             return
-        servers, domains = [ip_address(each) for each in names[0]], names[1]
-        if self._steward is None:
-            self._steward = self._made(tuple(servers), domains)
+        elif self._steward is None:
+            self._steward = self._made(tuple(servers or ()), domains or ())
         else:
-            self._steward.change(
-                servers=None if self._settings.dns else servers,
-                domains=None if self._settings.dns_domain else domains,
-            )
+            self._steward.change(servers=servers, domains=domains)
         self._names = names
 
     def _made(self, servers: tuple[IPv4Address | IPv6Address, ...], domains: tuple[str, ...]) -> Steward:
