@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
-from caetun.agreement import Agreement, check_agreement
+from caetun.agreement import ROUTE, Agreement, Network, check_agreement
 from caetun.coherence import check_gateway
 from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
@@ -25,6 +25,7 @@ from caetun.errors import ConfigurationError
 from caetun.options import (
     ADDRESS,
     BRIDGE,
+    COMPRESS,
     DECOY,
     DEVICE,
     DOMAIN,
@@ -32,14 +33,18 @@ from caetun.options import (
     FINGERPRINT,
     INTERFACE,
     LISTEN,
+    MANGLE,
     MODE,
     PEER,
     PORT,
+    PORT_DEFAULTS,
     PROXY,
+    QUERIER,
     REMOTE,
     SWITCH,
     TEXT,
     TRANSPORTS,
+    VLAN,
     BridgeRef,
     DeviceRef,
     Interface,
@@ -50,6 +55,7 @@ from caetun.options import (
 )
 from caetun.ports import PeerRef, PortWords
 from caetun.types import Mode
+from caetun.vlans import VlanRef, querier_addresses
 
 # fixed by the specification
 _IPV6_MIN_MTU: Final = 1280
@@ -89,7 +95,7 @@ class Origin(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Agreement):
-    """What a tunnel is asked to do. Holds names of key files, never keys."""
+    """What a tunnel is asked to do. Holds names of key files, never keys; a proxy's password is not in its `repr`."""
 
     listen: Annotated[
         tuple[Endpoint, ...], Option(LISTEN, "net", "wait for far ends here, by every transport named", repeatable=True)
@@ -105,7 +111,7 @@ class Settings(Agreement):
 
     proxy: Annotated[
         str, Option(PROXY, "outer", "reach stream transports by this proxy (else HTTPS_PROXY, ALL_PROXY)")
-    ] = ""
+    ] = field(default="", repr=False)
     tls_cert: Annotated[Path | None, Option(FILE, "outer", "certificate to show; without: self-signed, and kept")] = (
         None
     )
@@ -135,6 +141,9 @@ class Settings(Agreement):
     address: Annotated[
         tuple[Interface, ...], Option(INTERFACE, "device", "IPv4 or IPv6 address of the device", repeatable=True)
     ] = ()
+    route: Annotated[
+        tuple[Network, ...], Option(ROUTE, "device", "lead this network into the tunnel", repeatable=True)
+    ] = ()
     mtu: Annotated[
         int, Option(_MTU, "device", "largest packet of the device, whatever the path carries", reloadable=True)
     ] = 1500
@@ -143,6 +152,10 @@ class Settings(Agreement):
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
 
+    mangle: Annotated[
+        tuple[str, ...],
+        Option(MANGLE, "device", "change or drop frames, rules in order, see docs/mangle.md", repeatable=True),
+    ] = ()
     gateway: Annotated[bool, Option(SWITCH, "gateway", "lead all traffic of this host through the tunnel")] = False
     gateway_lan: Annotated[
         bool, Option(SWITCH, "gateway", "with --gateway: private networks that this host has routes to stay reachable")
@@ -170,8 +183,18 @@ class Settings(Agreement):
         None
     )
     port: Annotated[PortWords, Option(PORT, "switch", "settings of the port to the device")] = _PLAIN_PORT
+    port_defaults: Annotated[
+        PortWords, Option(PORT_DEFAULTS, "switch", "settings of every peer's port that does not say otherwise")
+    ] = _PLAIN_PORT
+    vlan: Annotated[
+        tuple[VlanRef, ...], Option(VLAN, "switch", "a VLAN whose multicast differs from the others'", repeatable=True)
+    ] = ()
     snooping: Annotated[bool, Option(SWITCH, "switch", "send multicast to those only who asked for it")] = True
     querier: Annotated[bool, Option(SWITCH, "switch", "ask who wants multicast, while no multicast router does")] = True
+    querier_address: Annotated[
+        tuple[bytes, ...],
+        Option(QUERIER, "switch", "ask from this address, and take part in elections; else yield", repeatable=True),
+    ] = ()
     unregistered: Annotated[
         str,
         Option(choice("routers", "flood", "drop"), "switch", "where multicast goes that nobody has asked for"),
@@ -180,6 +203,18 @@ class Settings(Agreement):
         float, Option(duration(10, 1_000_000), "switch", "forget an address that was not seen for so long")
     ] = 300.0
     """Seconds."""
+    flap_guard: Annotated[bool, Option(SWITCH, "switch", "hold an address that keeps moving between ports")] = True
+    loop_probes: Annotated[bool, Option(SWITCH, "switch", "send probes, and mute a port by which one comes back")] = (
+        True
+    )
+    suppression: Annotated[
+        str,
+        Option(
+            choice("off", "direct", "answer"),
+            "switch",
+            "questions (ARP, ND) for a known neighbour: to all ports, to his, or answered by the switch",
+        ),
+    ] = "off"
 
     client_to_client: Annotated[
         str,
@@ -215,6 +250,14 @@ class Settings(Agreement):
         ),
     ] = 10.0
     """Seconds."""
+    compress: Annotated[
+        tuple[str, ...],
+        Option(
+            COMPRESS,
+            "session",
+            "make records smaller if the far end agrees; leaks what is in them, see docs/modules.md",
+        ),
+    ] = ()
     rekey_after: Annotated[
         float, Option(duration(1, 120), "session", "make new traffic keys when they are so old", hidden=True)
     ] = 120.0
@@ -223,7 +266,15 @@ class Settings(Agreement):
         int, Option(integer(0, 44, "N", "datagrams"), "session", "length of a sealed record; 0: automatic", hidden=True)
     ] = 0
 
-    config: Annotated[Path | None, Option(FILE, "general", "read options from this TOML file", in_file=False)] = None
+    config: Annotated[
+        Path | None,
+        Option(
+            FILE,
+            "general",
+            "read options from this TOML file, or a .conf file in the manner of WireGuard",
+            in_file=False,
+        ),
+    ] = None
     log_level: Annotated[
         str,
         Option(
@@ -332,10 +383,17 @@ def reread(settings: Settings) -> Reread:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError.
+    """Values by field name from a TOML file, or one in the manner of WireGuard if its name ends in `.conf`.
+
+    Paths in it are relative to its folder. Raises ConfigurationError.
 
     `[pool] network = ...` is another way to write `pool-network = ...`.
     """
+    if path.suffix == ".conf":
+        # Imported here: most files are TOML.
+        from caetun.conffile import read_conf
+
+        return read_conf(path, OPTIONS)
     values, wrong = _read(ConfigFile(path))
     if wrong:
         raise ConfigurationError(wrong[0])
@@ -343,7 +401,10 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def mistakes(path: Path) -> list[str]:
-    """All that is wrong with the keys of a file, a line each. Raises ConfigurationError if it is no TOML."""
+    """All that is wrong with the keys of a file, a line each. Raises ConfigurationError if it cannot be read at all."""
+    if path.suffix == ".conf":
+        read_file(path)
+        return []
     return _read(ConfigFile(path))[1]
 
 
@@ -418,14 +479,21 @@ def _check_switch(settings: Settings) -> None:
             "--connect: given with several peers: a hub waits for them (--listen), each of them calls the hub"
         )
     if settings.mode is Mode.TUN:
-        for name in ("bridge", "port"):
-            if getattr(settings, name) != OPTIONS[name].default:
-                raise ConfigurationError(f"--{name}: there is no switch with --mode tun: use --mode tap")
+        for option in OPTIONS.values():
+            if option.group == "switch" and getattr(settings, option.name) != option.default:
+                raise ConfigurationError(f"{option.flag}: there is no switch with --mode tun: use --mode tap")
         _check_router(settings)
     elif any(peer.port.networks for peer in settings.peer):
         raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
         raise ConfigurationError("--peer-psk-file: given with several peers, who must not share one: leave it away")
+    vlans = [each.vlan for each in settings.vlan]
+    if len(set(vlans)) < len(vlans):
+        raise ConfigurationError("--vlan: one VLAN is given twice: leave one away")
+    try:
+        querier_addresses(settings.querier_address)
+    except ValueError as error:
+        raise ConfigurationError(f"--querier-address: {error}") from None
     names = [peer.port.name for peer in settings.peer if peer.port.name]
     if len(set(names)) < len(names):
         raise ConfigurationError("--peer: two peers have one name: give each its own")
@@ -473,7 +541,20 @@ def _merge(given: dict[str, Any], environment: dict[str, Any]) -> Settings:
     places: dict[str, Any] = {
         name: with_schemes(getattr(settings, name), settings.transport) for name in ("listen", "connect", "public")
     }
-    return dataclasses.replace(settings, **places)
+    return dataclasses.replace(settings, **places, peer=_with_defaults(settings))
+
+
+def _with_defaults(settings: Settings) -> tuple[PeerRef, ...]:
+    """Peers, with what is said of all ports and not otherwise of theirs. Raises ConfigurationError."""
+    peers: list[PeerRef] = []
+    for peer in settings.peer if settings.port_defaults.words else ():
+        try:
+            port = peer.port.over(settings.port_defaults)
+            port.settings("port")
+        except ValueError as error:
+            raise ConfigurationError(f"--port-defaults, with --peer {peer.port}: {error}") from None
+        peers.append(peer._replace(port=port))
+    return tuple(peers) or settings.peer
 
 
 def with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:

@@ -46,7 +46,8 @@ def main(argv: list[str]) -> int:
     settings = load({**given(arguments), "config": str(path)}, os.environ)
     _check_files(settings)
     _warn(os.environ)
-    print(table(_rows(settings, ConfigFile(path), arguments.all)))
+    file = None if path.suffix == ".conf" else ConfigFile(path)
+    print(table(_rows(settings, file, arguments.all)))
     print(f"\n{path} is sound: {_purpose(settings)}")
     return 0
 
@@ -69,7 +70,7 @@ def _warn(environ: Mapping[str, str]) -> None:
             print(f"caetun: warning: {variable}: no option is named so{advice}", file=sys.stderr)
 
 
-def _rows(settings: Settings, file: ConfigFile, everything: bool) -> list[dict[str, str]]:
+def _rows(settings: Settings, file: ConfigFile | None, everything: bool) -> list[dict[str, str]]:
     rows = []
     for name, option in OPTIONS.items():
         origin = settings.origins[name]
@@ -77,8 +78,9 @@ def _rows(settings: Settings, file: ConfigFile, everything: bool) -> list[dict[s
             continue
         value = getattr(settings, name)
         shown = ", ".join(map(str, value)) if type(value) is tuple else "" if value is None else str(value)
+        line = "" if file is None else file.line(option.key).removesuffix(": ")
         place = {
-            Origin.FILE: f"file, {file.line(option.key).removesuffix(': ') or 'somewhere'}",
+            Origin.FILE: f"file, {line}" if line else "file",
             Origin.FLAG: f"flag {option.flag}",
             Origin.ENVIRONMENT: f"environment, {_VARIABLES}{name.upper()}",
             Origin.DEFAULT: "default",

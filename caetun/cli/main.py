@@ -30,7 +30,9 @@ COMMANDS: Final = {
     "pubkey": Command("caetun.cli.keys", "pubkey", "read a private key, print its public key"),
     "gensecret": Command("caetun.cli.keys", "gensecret", "make a secret for both ends to share"),
     "show": Command(
-        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, members, config"
+        "caetun.cli.show",
+        "main",
+        "ask a running tunnel: peers, links, ports, fdb, routes, leases, members, config, drops, ...",
     ),
     "check": Command("caetun.cli.check", "main", "check a configuration file, and tell what it does"),
     "invite": Command("caetun.cli.invite", "invite", "let a new host join this hub: prints a line, good once"),

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
 from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum
@@ -30,9 +31,10 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     entropy = os.urandom
     indices = IndexAllocator(entropy)
     identity, idents = _identity(keys)
+    methods = tuple(map(find_compression, settings.compress))
     handshakes = Handshakes(
         identity,
-        Hello(device.mode, device.offloads, mtu, MAX_RECORD),
+        Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress),
         Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum)),
         entropy=entropy,
         allocate_index=indices,
@@ -42,10 +44,10 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     node = Node(handshakes, indices, drops, board)
     timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
-        words = settings.peer[number - 1].port if settings.peer else None
-        name = (words and words.name) or ("peer" if len(idents) == 1 else f"peer{number}")
-        session = Session(device.mode, drops, settings.span, device.offloads)
-        port = words.settings(name) if words is not None and board is not None and device.mode is Mode.TAP else None
+        words = settings.peer[number - 1].port if settings.peer else settings.port_defaults
+        name = words.name or ("peer" if len(idents) == 1 else f"peer{number}")
+        session = Session(device.mode, drops, settings.span, device.offloads, methods)
+        port = words.settings(name) if board is not None and device.mode is Mode.TAP else None
         node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
     return node
 
@@ -59,8 +61,8 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
-    said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if len(settings.peer) < 2 and not said and not settings.enrols:
+    words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
+    if len(settings.peer) < 2 and not words and not settings.vlan and not settings.enrols:
         return None
     from caetun.daemon.switching import make_switchboard
 

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,7 @@ from caetun.daemon.negotiations import Negotiations
 from caetun.daemon.netwatch import NetWatch
 from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
+from caetun.daemon.routes import Routes
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
 from caetun.daemon.steering import Follower, steer, steward_for
@@ -47,7 +49,10 @@ from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.devices.base import Device
     from caetun.gateway.steward import Steward
+    from caetun.mangle.pipeline import Pipeline
+    from caetun.node import Node
     from caetun.settings import Settings
 
 # chosen by us
@@ -57,7 +62,7 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
+AT_WILL: Final = frozenset(("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -98,14 +103,17 @@ class Daemon:
         self.failure: CaeTunError | None = None
         self._device: TunTap | None = None
         self._interface: hostnet.Interface | None = None
+        self._routes: Routes | None = None
         self._context: Context | None = None
         self._endpoints: list[transports.Endpoint] = []
         self._dialer: Dialer | None = None
         self._watch: NetWatch | None = None
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
+        self._node: Node | None = None
         self._steward: Steward | None = None
         self._pump: Pump | None = None
+        self._pipeline: Pipeline | None = None
         self._negotiations: Negotiations | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
@@ -121,7 +129,7 @@ class Daemon:
         device = self._device = self._open_device()
         mtu = self._mtu(device)
         node = self._node = make_node(settings, keys, device, mtu, self.drops)
-        pump = self._pump = Pump(self._loop, node, device, self, Batch(BATCH_LIMIT))
+        pump = self._pump = Pump(self._loop, node, self._mangled(device, mtu), self, Batch(BATCH_LIMIT))
         self._negotiations = Negotiations(
             settings, keys, node, mtu, device=device, hands=Hands(self._loop, lambda: pump, self.failed), host=self
         )
@@ -138,11 +146,13 @@ class Daemon:
             self._dialer.start(time.monotonic())
         self._signals()
         self._set_up_device(device, mtu)
+        if settings.route:
+            self._lead(device.name)
         self._steer(steward, device)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
-        status = Status(node, self.drops, lambda: self._dialer, self._negotiations)
+        status = Status(node, self.drops, lambda: self._dialer, self._negotiations, self._pipeline)
         self._control = Control(self._loop, socket_path(device.name), status)
         try:
             self._control.start()
@@ -198,6 +208,28 @@ class Daemon:
             logs.event(log, logging.WARNING, "device.offload", f"{device.name}: {note}", device=device.name)
         return device
 
+    def _mangled(self, device: TunTap, mtu: int) -> Device:
+        """The device behind the user's rules; the device itself if there are none."""
+        if not self._settings.mangle:
+            return device
+        # Imported here: most tunnels have no rules.
+        from caetun.devices.mangled import MangledDevice
+        from caetun.mangle.rules import make_pipeline
+
+        try:
+            self._pipeline = make_pipeline(self._settings.mangle, mtu)
+        except ValueError as error:
+            raise ConfigurationError(f"--mangle: {error}") from None
+        return MangledDevice(device, self._pipeline, self.drops, self._classify)
+
+    def _classify(self, traffic_class: int) -> None:
+        """Have links that can do so send with a class."""
+        assert self._node is not None
+        for peer in self._node.peers.values():
+            classify = getattr(peer.link, "classify", None)
+            if classify is not None:
+                classify(traffic_class)
+
     @property
     def _mtu_given(self) -> bool:
         return self._settings.origins.get("mtu", Origin.DEFAULT) is not Origin.DEFAULT
@@ -220,6 +252,12 @@ class Daemon:
         if not settings.manage_device or not (device.created or own or self._mtu_given):
             return
         self._set_up_interface(device, mtu, [str(address) for address in own])
+
+    def _lead(self, name: str) -> None:
+        """Set the routes that the user asks for."""
+        self._routes = Routes(name, socket.if_nametoindex(name))
+        for failure in self._routes.assign(self._settings.route, lambda _: None):
+            logs.event(log, logging.WARNING, "route.none", f"--route: {failure}")
 
     def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
         interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
@@ -376,11 +414,12 @@ class Daemon:
                     shared.close()
         if self._steward is not None:
             self._steward.close()
-        if self._interface is not None:
-            try:
-                self._interface.undo()
-            except DeviceError as error:
-                logs.event(log, logging.WARNING, "device.left", str(error))
+        for changed in (self._routes, self._interface):
+            if changed is not None:
+                try:
+                    changed.undo()
+                except DeviceError as error:
+                    logs.event(log, logging.WARNING, "device.left", str(error))
         if self._device is not None:
             self._device.close()
         self._repeated.flush(math.inf)

@@ -85,6 +85,10 @@ class UdpLink:
         for message in messages:
             self._endpoint.send_burst([message], len(message), self, 1)
 
+    def classify(self, traffic_class: int) -> None:
+        """Send with these bits of the IP header from now on: all links of the socket do."""
+        self._endpoint.classify(traffic_class)
+
     def close(self) -> None:
         """Nothing: there is no connection."""
 

@@ -118,6 +118,15 @@ def segment_option(size: int) -> list[tuple[int, int, Any]]:
     return [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", size))]
 
 
+def set_traffic_class(sock: socket.socket, traffic_class: int) -> None:
+    """The eight bits of IPv4's TOS and IPv6's traffic class in what is sent; what the kernel refuses is left away."""
+    with contextlib.suppress(OSError):  # an IPv6 socket needs it, too, for mapped IPv4 addresses
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
+    if sock.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
+
+
 def _tune(sock: socket.socket) -> None:
     """Large buffers, GRO, DF; each is an improvement the kernel may refuse."""
     for force, plain, size in (

@@ -97,7 +97,7 @@ def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
         made.stop()
 
 
-@pytest.mark.parametrize("hub", ["tap", "tun"], indirect=True)
+@pytest.mark.parametrize("hub", [pytest.param("tap", marks=pytest.mark.slow), "tun"], indirect=True)
 def test_two_hosts_are_invited_join_and_reach_each_other(hub: Hub) -> None:
     for number, name in enumerate(("alice", "bob")):
         status, out, err = hub.join(number, hub.invite(name))
