@@ -120,7 +120,7 @@ def test_systemd_resolved_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: ResolvedLink, said: list[str]
 ) -> None:
     tool = tmp_path / "resolvectl"
-    tool.write_text(f'#!/bin/sh\nshift\necho "$@" >> {tmp_path}/said\n')
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     dns.tell_resolved(change)
