@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from typing import Final
 
 import pytest
 
 from caetun.lab import Lab
-from tests.tunnel.ends import await_ping
+from tests.tunnel.ends import await_ping, ping, write
 from tests.tunnel.picture import (
+    CLIENT4,
+    HUB,
     INSIDE4,
     INSIDE6,
     NAME,
     SAID,
+    SERVER4,
     WEB4,
     WEB6,
+    caetun,
     differences,
     frames,
+    name_server,
     picture,
     queries,
     state,
@@ -134,3 +140,46 @@ def test_beside_a_firewall_of_the_hosts_own(lab: Lab) -> None:
     for command in advice.partition("let the tunnel through: ")[2].split("; "):
         scene.server.run(["sh", "-c", command])
     assert SAID in scene.curl(WEB4)
+
+
+def test_without_the_local_network_not_even_that_is_reached(lab: Lab) -> None:
+    scene = picture(lab)
+    server = scene.start_server(*tunnel_addresses(1, [4]))
+    server.wait_for("start")
+    scene.start_client(*tunnel_addresses(0, [4]), "--no-gateway-lan", "--kill-switch").wait_for("peer.up")
+    with frames(scene) as capture:
+        assert ping(scene.client, INSIDE4[1]) == 3
+        # The server's own address is reached nevertheless, but through the tunnel.
+        assert ping(scene.client, SERVER4) == 3
+        assert capture.strange() == []
+
+
+def test_the_far_ends_name_is_looked_up_outside(lab: Lab) -> None:
+    """Where the name servers of the tunnel cannot be asked yet, those that were there before are."""
+    scene = picture(lab)
+    name_server(scene.server, f"/{HUB}/{SERVER4}", listen=[SERVER4])
+    client = scene.start_client(*tunnel_addresses(0, [4]), "--dns", WEB4, "--kill-switch", "--keepalive", "1", to=HUB)
+    client.wait_for("gateway.on")
+    server = scene.start_server(*tunnel_addresses(1, [4]), "--keepalive", "1")
+    client.wait_for("peer.up")
+    assert SAID in scene.curl()
+    assert f"{HUB} from {CLIENT4}" in queries(scene.server)
+    assert HUB not in queries(scene.web)
+    # once more, with the servers of the tunnel in resolv.conf
+    server.stop(signal.SIGKILL)
+    scene.start_server(*tunnel_addresses(1, [4]), "--keepalive", "1")
+    await_ping(scene.client, WEB4)
+
+
+def test_a_mounted_resolv_conf_is_written_into(lab: Lab) -> None:
+    """As containers have it."""
+    scene = picture(lab)
+    write(scene.client, "/run/servers", f"nameserver {SERVER4}\n", mode=0o644)
+    scene.client.run(["mount", "--bind", "/run/servers", "/etc/resolv.conf"])
+    before = state(scene.client)
+    client = scene.start_client(*tunnel_addresses(0, [4]), "--dns", WEB4)
+    client.wait_for("gateway.dns")
+    assert f"nameserver {WEB4}" in scene.client.run(["cat", "/etc/resolv.conf"])
+    client.stop(signal.SIGKILL)
+    caetun(scene.client, "undo")
+    assert differences(before, state(scene.client)) == {}

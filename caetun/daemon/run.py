@@ -324,7 +324,7 @@ class Daemon:
                 if hasattr(shared, "close"):
                     shared.close()
         if self._steward is not None:
-            self._steward.close()
+            self._steward.close(failed=self.failure is not None)
         if self._interface is not None:
             try:
                 self._interface.undo()

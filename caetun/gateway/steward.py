@@ -33,6 +33,8 @@ class Steward:
         self._wish = wish
         self._facts = Facts()
         self._journal: Journal | None = None
+        self._held = False
+        """Whether a kill switch was there before, and has not been replaced by ours."""
         servers = OuterServers(lambda: self._wish.device, lambda: [str(each) for each in self._wish.dns])
         self._lookup = OuterLookup(self.mark, servers)
 
@@ -44,7 +46,7 @@ class Steward:
     @property
     def getaddrinfo(self) -> Callable[..., list[object]] | None:
         """What is to find the addresses of far ends and proxies; None: the system's resolver will do."""
-        return self._lookup.getaddrinfo if self._wish.steers else None
+        return self._lookup.getaddrinfo if self._wish.steers or self._wish.dns else None
 
     def check(self) -> None:
         """Whether this host can do what is wished; changes nothing. Raises HostError."""
@@ -73,10 +75,12 @@ class Steward:
         if not journal.claim():
             raise NetworkError(f"{journal.path}: another tunnel on {device} holds it: stop that")
         self._journal = journal
+        self._held = bool(journal.read())
         taken = preflight.table_taken() if wish.steers else ""
         if taken:
             raise NetworkError(taken)
         Executor(journal).update(plan(wish, self._facts))
+        self._held = False
         self._announce()
 
     def refresh(self) -> None:
@@ -112,10 +116,18 @@ class Steward:
         undone = _aside(lambda: executor.update(changes))
         _tell("no longer wanted", undone.lines, undone.problems)
 
-    def close(self) -> None:
-        """Undo everything. May be called twice."""
+    def close(self, failed: bool = False) -> None:
+        """Undo everything. May be called twice.
+
+        `failed`: the tunnel has ended against its user's will. What a kill switch has shut then stays shut.
+        """
         journal, self._journal = self._journal, None
         if journal is None:
+            return
+        if self._wish.kill_switch and (failed or self._held):
+            words = f"the kill switch holds, nothing leaves: start the tunnel again, or caetun undo {journal.device}"
+            logs.event(log, logging.WARNING, "gateway.held", words, device=journal.device)
+            journal.release()
             return
         try:
             undone = Executor(journal).undo()
