@@ -60,6 +60,16 @@ class Keys:
     warnings: tuple[str, ...]
     """One line for each file that others can read."""
 
+    @property
+    def identity(self) -> bytes:
+        """32 bytes that stand for this end, and are no secret: its public key, or the hash of the shared secret."""
+        from caetun.session.identity import SecretIdentity, public_key
+
+        if self.secret is not None:
+            return SecretIdentity(self.secret.reveal()).target
+        assert self.private is not None
+        return public_key(self.private.reveal())
+
 
 def load_keys(settings: Settings) -> Keys:
     """Read the key files that the settings name. Raises ConfigurationError."""

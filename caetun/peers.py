@@ -13,12 +13,13 @@ A session outlives its links: present without one, frames wait for a moment, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from caetun import notices
 from caetun.caller import Caller
+from caetun.conversation import Conversation
 from caetun.journey import Journey
 from caetun.notices import Event
 from caetun.output import LinkView, Output
@@ -35,7 +36,7 @@ from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
-    from caetun.session.handshake import Established, Handshakes, PeerId
+    from caetun.session.handshake import Cipher, Established, Handshakes, PeerId
     from caetun.session.keypair import KeyPair
     from caetun.session.pathmtu import PathMtu
 
@@ -80,13 +81,21 @@ class Peer:
         self._ways = Ways(entropy)
         self._caller = Caller(self, handshakes, Attempts(handshakes.ciphers, entropy), self._life, self._ways)
         self._journey = Journey(self, name, session, self._life, self._ways)
+        self.conversation = Conversation(self, self._journey, self._drops)
         self._differences = notices.Differences(handshakes.hello)
         self._ticked_at = 0.0
+        self.narrower = 0
+        """The MTU of the far end's device, bytes, if that takes less than ours; else 0."""
 
     @property
     def present(self) -> bool:
         """Whether there are keys to send with."""
         return self.session.current is not None
+
+    @property
+    def carries(self) -> bool:
+        """Whether frames pass: there are keys, and nobody has a reason to hold them back."""
+        return self.session.current is not None and not self.conversation.held
 
     @property
     def link(self) -> LinkView | None:
@@ -113,6 +122,15 @@ class Peer:
     def connects(self) -> bool:
         """Whether it is for us to find the far end."""
         return self._journey.connects
+
+    def retime(self, timing: Timing) -> None:
+        """Another keepalive interval from now on."""
+        self._timing = timing
+        self._life.retime(timing)
+
+    def prefer(self, ciphers: Sequence[Cipher]) -> None:
+        """Call with the first of these ciphers from the next handshake on."""
+        self._caller.prefer(self._handshakes.prefer(ciphers))
 
     # connecting
 
@@ -192,7 +210,10 @@ class Peer:
         self._life.heard(now)
         self._life.reported()
         self._life.rekey_at = self._rekey_at(pair)
+        mtu = pair.established.hello.mtu
+        self.narrower = mtu if mtu < self._handshakes.hello.mtu else 0
         self._ways.answered()
+        self.conversation.met(pair, out)
         before = len(out.records)
         if announce:
             out.events.append(notices.up(self.name, link.name, pair.established))
@@ -217,6 +238,9 @@ class Peer:
 
     def send_batch(self, batch: Batch, now: float, out: Output) -> None:
         """Frames from the device. Hot."""
+        if self.conversation.held:
+            self.conversation.dropped(len(batch))
+            return
         journey = self._journey
         link = journey.link
         pair = self.session.current
@@ -246,6 +270,10 @@ class Peer:
         out.records.append((link, self.session.seal_batch(batch, link.unit, link.max_record)))
         self._life.sent(now)
         return True
+
+    def say(self, kind: int, body: bytes, now: float, out: Output) -> bool:
+        """Send a message on the control channel; False if there is nobody to say it to, or no room (`Channel.send`)."""
+        return self.conversation.say(kind, body, now, out)
 
     def _stage(self, batch: Batch, now: float) -> None:
         """No keys or no link: keep the newest frames for a moment, if that may change."""
@@ -289,7 +317,14 @@ class Peer:
             self._journey.relieve(now, out)
         if controls:
             stale += self._controls(pair, controls, link, now, out)
+        if self.conversation.held and len(out.frames) > before:
+            self._hold_back(before, out)
         return stale
+
+    def _hold_back(self, before: int, out: Output) -> None:
+        """Frames that came in must not pass: those behind the first `before`."""
+        self.conversation.dropped(len(out.frames) - before)
+        del out.frames[before:]
 
     def _controls(
         self, pair: KeyPair, controls: list[control.Control], link: LinkView, now: float, out: Output
@@ -316,11 +351,17 @@ class Peer:
                 case control.Close() if pair is self.session.current:
                     # Under a former pair it is late: whoever sent it has been started again since.
                     return self._lost("closed by the far end", now, out)
+                case control.Part() | control.PartAcknowledgement():
+                    self.conversation.heard(message, pair, out)
+        self.conversation.tick(now, out)
         return []
 
     def burst_end(self, now: float, out: Output) -> None:
         """Nothing more is waiting from the network."""
+        before = len(out.frames)
         elements = self.session.burst_end(now, out.frames)
+        if self.conversation.held and len(out.frames) > before:
+            self._hold_back(before, out)
         if elements:
             self._life.reports(now)
             self._journey.send(elements, now, out)
@@ -371,6 +412,7 @@ class Peer:
             if self.connects:
                 ways.doubt(now, deaf=True)
         self._journey.probe_path(now, out)
+        self.conversation.tick(now, out)
         return []
 
     def _rekey_at(self, pair: KeyPair) -> float:
@@ -411,7 +453,7 @@ class Peer:
             due += [life.rekey_at, life.unanswered_at if self.connects else None]
         if self.link is None:
             return due
-        due.append(life.keepalive_at)
+        due += [life.keepalive_at, self.conversation.next_deadline(self._ticked_at)]
         if self._unheard(pair):
             due.append(life.greet_at(pair.born))
         suspect_at = self.session.suspect_at(life.overdue_since)

@@ -29,7 +29,9 @@ COMMANDS: Final = {
     "genkey": Command("caetun.cli.keys", "genkey", "print a new private key"),
     "pubkey": Command("caetun.cli.keys", "pubkey", "read a private key, print its public key"),
     "gensecret": Command("caetun.cli.keys", "gensecret", "make a secret for both ends to share"),
-    "show": Command("caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops"),
+    "show": Command(
+        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config"
+    ),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "undo": Command("caetun.cli.undo", "main", "undo what a tunnel that was killed has left on this host"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),

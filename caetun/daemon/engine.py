@@ -1,4 +1,4 @@
-"""Settings and keys -> the core: one node, its peers, and the switch between them if there are several."""
+"""Settings and keys -> the core: one node, its peers, and the switch or router between them if there are several."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from caetun.types import Drops, Mode
 from caetun.wire.hello import Hello
 
 if TYPE_CHECKING:
+    from caetun.board import Board
     from caetun.devices.base import Device
     from caetun.keyfiles import Keys
-    from caetun.l2.switchboard import Switchboard
     from caetun.settings import Settings
 
 # chosen by us
@@ -39,24 +39,30 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
         allocate_index=indices,
         drops=drops,
     )
-    board = _switchboard(settings, device.mode, drops)
+    board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
     timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
         words = settings.peer[number - 1].port if settings.peer else None
-        name = (words.name if words is not None else "") or ("peer" if len(idents) == 1 else f"peer{number}")
+        name = (words and words.name) or ("peer" if len(idents) == 1 else f"peer{number}")
         session = Session(device.mode, drops, settings.span, device.offloads)
-        port = None if words is None or board is None else words.settings(name)
+        port = words.settings(name) if words is not None and board is not None and device.mode is Mode.TAP else None
         node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
     return node
 
 
-def _switchboard(settings: Settings, mode: Mode, drops: Drops) -> Switchboard | None:
-    """A switch if there is something to decide: between two ends there is not, unless the user says so."""
-    said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if mode is not Mode.TAP or (len(settings.peer) < 2 and not said):
-        return None
+def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
+    """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
+    if mode is Mode.TUN:
+        if not any(peer.port.networks for peer in settings.peer):
+            return None
+        from caetun.daemon.routing import make_router
+
+        return make_router(settings, drops)
+    said = settings.port.words or any(peer.port.words for peer in settings.peer)
+    if len(settings.peer) < 2 and not said:
+        return None
     from caetun.daemon.switching import make_switchboard
 
     return make_switchboard(settings, drops, time.monotonic())

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from caetun.errors import DeviceError
-from caetun.netlink import load_pyroute2, netlink
+from caetun.netlink import beside_loop, load_pyroute2, netlink
 from caetun.types import Mode
 
 # fixed by the kernel's interface
@@ -42,7 +42,10 @@ class Interface:
         """The value it has instead."""
         self._addresses: list[_Address] = []
         """Those that were added."""
+        self._assigned: list[_Address] = []
+        """Of these, the ones that a server has assigned."""
 
+    @beside_loop
     def set_up(self, mtu: int, addresses: Sequence[str], superframe: int) -> None:
         """Give it its MTU (bytes), addresses (CIDR) and largest superframe (bytes), and bring it up.
 
@@ -66,6 +69,46 @@ class Interface:
                 self._change(route, found, "state", _UP)
         except netlink_error as error:
             raise self._refusal(step, error) from error
+
+    @beside_loop
+    def assign(self, addresses: Sequence[str]) -> None:
+        """Have these addresses (CIDR) beside those of `set_up`; those assigned before that are not among them go.
+
+        Raises DeviceError with the step that the kernel refused.
+        """
+        iproute, netlink_error = load_pyroute2()
+        step = "look for its addresses"
+        wanted = {ipaddress.ip_interface(address): address for address in addresses}
+        try:
+            with iproute() as route:
+                for interface in wanted.keys() - {address.interface for address in self._addresses}:
+                    step = f"add the address {interface}"
+                    with contextlib.suppress(FileExistsError):
+                        added = _add_address(route, self._index, wanted[interface], self._mode)
+                        self._addresses.append(added)
+                        self._assigned.append(added)
+                for address in [each for each in self._assigned if each.interface not in wanted]:
+                    step = f"remove the address {address.interface}"
+                    self._assigned.remove(address)
+                    self._addresses.remove(address)
+                    with contextlib.suppress(netlink_error):  # somebody else was quicker
+                        address.change(route, "del", self._index)
+        except netlink_error as error:
+            raise self._refusal(step, error) from error
+
+    @beside_loop
+    def resize(self, mtu: int) -> None:
+        """Another MTU, in bytes. Raises DeviceError."""
+        iproute, netlink_error = load_pyroute2()
+        try:
+            with iproute() as route:
+                self._change(
+                    route, _link(route, self._index) if self._keep and "mtu" not in self._before else {}, "mtu", mtu
+                )
+        except netlink_error as error:
+            raise self._refusal(f"set its MTU to {mtu}", error) from error
+        if "mtu" in self._now:
+            self._now["mtu"] = mtu
 
     def undo(self) -> None:
         """Give back what `set_up` has changed. What others have changed since stays as it is. May be called twice.

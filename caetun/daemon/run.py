@@ -14,6 +14,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from caetun import logs
@@ -24,9 +25,11 @@ from caetun.daemon.dialer import Dialer
 from caetun.daemon.engine import make_node
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.linuxbridge import LinuxBridge
+from caetun.daemon.negotiations import Negotiations
 from caetun.daemon.netwatch import NetWatch
 from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
+from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
 from caetun.daemon.steering import steer, steward_for
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
@@ -53,7 +56,7 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent"))
+AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -102,6 +105,7 @@ class Daemon:
         self._control: Control | None = None
         self._steward: Steward | None = None
         self._pump: Pump | None = None
+        self._negotiations: Negotiations | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
     # start
@@ -117,6 +121,9 @@ class Daemon:
         mtu = self._mtu(device)
         node = self._node = make_node(settings, keys, device, mtu, self.drops)
         pump = self._pump = Pump(self._loop, node, device, self, Batch(BATCH_LIMIT))
+        self._negotiations = Negotiations(
+            settings, keys, node, mtu, device=device, hands=Hands(self._loop, lambda: pump, self.failed), host=self
+        )
         options = outer_options(settings, steward.mark if steward else 0)
         if steward is not None and steward.getaddrinfo is not None:
             loops.use_resolver(self._loop, steward.getaddrinfo)
@@ -135,7 +142,8 @@ class Daemon:
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
-        self._control = Control(self._loop, socket_path(device.name), Status(node, self.drops, lambda: self._dialer))
+        status = Status(node, self.drops, lambda: self._dialer, self._negotiations)
+        self._control = Control(self._loop, socket_path(device.name), status)
         try:
             self._control.start()
         except NetworkError as error:
@@ -190,10 +198,24 @@ class Daemon:
 
     def _set_up_device(self, device: TunTap, mtu: int) -> None:
         settings = self._settings
-        if not settings.manage_device or not (device.created or settings.address or self._mtu_given):
+        assert self._negotiations is not None
+        own = self._negotiations.own_addresses
+        if not settings.manage_device or not (device.created or own or self._mtu_given):
             return
+        self._set_up_interface(device, mtu, [str(address) for address in own])
+
+    def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
         interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
-        interface.set_up(mtu, [str(address) for address in settings.address], SUPERFRAME)
+        interface.set_up(mtu, addresses, SUPERFRAME)
+        return interface
+
+    def interface(self) -> hostnet.Interface:
+        """The device's, so that what a server assigns can be set on it. Raises DeviceError."""
+        device = self._device
+        assert device is not None
+        if not self._settings.manage_device or device.here is False:
+            raise DeviceError(f"{device.name}: is somebody else's: its addresses and MTU are set there")
+        return self._interface or self._set_up_interface(device, self._mtu(device))
 
     def _listen(self, where: Endpoint, context: Context) -> None:
         """Wait for far ends, by one transport."""
@@ -220,6 +242,8 @@ class Daemon:
             self._repeated.event(time.monotonic(), level, event.event, event.text, **event.fields)
         else:
             logs.event(log, level, event.event, event.text, **event.fields)
+        if event.event == "peer.mismatch" and self._negotiations is not None:
+            self._negotiations.mode_differs(event.fields["peer"], event.fields["theirs"])
 
     def _told(self, level: str, event: str, text: str) -> None:
         """What a transport has to say."""
@@ -263,6 +287,11 @@ class Daemon:
         if self._dialer is not None:
             self._dialer.closed(link, why, time.monotonic())
 
+    def said(self, peer: Peer, kind: int, body: bytes) -> None:
+        """A peer has said something on its control channel."""
+        assert self._negotiations is not None
+        self._negotiations.services.said(peer, kind, body)
+
     def _signals(self) -> None:
         # uvloop loses those that come before it runs: they wait until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -286,6 +315,8 @@ class Daemon:
         self._settings = fresh
         logs.set_up(fresh.log_level, fresh.log_format)
         text = "configuration read again: " + (f"changed {', '.join(applied)}" if applied else "nothing to change")
+        if applied and self._negotiations is not None:
+            self._negotiations.reload(fresh)
         if restart:
             text += f"; needs a restart: {', '.join(restart)}"
         logs.event(log, logging.INFO, "reload", text)
@@ -310,7 +341,7 @@ class Daemon:
             self._pump.stop()
             if self._settings.verbose:
                 self.print_counters()
-        for part in (self._control, self._watch):
+        for part in (self._control, self._watch, self._negotiations):
             if part is not None:
                 part.close()
         if self._bridge is not None:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from caetun import logs
 from caetun.errors import CaeTunError, HostError, NetworkError
@@ -19,10 +17,9 @@ from caetun.gateway.journal import Journal
 from caetun.gateway.lookup import OuterLookup, OuterServers
 from caetun.gateway.plan import MARK, Facts, Interface, Wish, plan
 from caetun.gateway.ruleset import Address, Network
+from caetun.netlink import beside_loop
 
 log = logs.logger("gateway")
-
-_T = TypeVar("_T")
 
 
 class Steward:
@@ -88,7 +85,7 @@ class Steward:
         if self._journal is None:
             return
         try:
-            _aside(Executor(self._journal).restore_missing)
+            beside_loop(Executor(self._journal).restore_missing)()
         except CaeTunError as error:
             logs.event(log, logging.WARNING, "gateway.lost", f"cannot be kept up: {error}")
 
@@ -113,7 +110,7 @@ class Steward:
             domains=wish.domains if domains is None else tuple(domains),
         )
         executor, changes = Executor(self._journal), plan(self._wish, self._facts)
-        undone = _aside(lambda: executor.update(changes))
+        undone = beside_loop(executor.update)(changes)
         _tell("no longer wanted", undone.lines, undone.problems)
 
     def close(self, failed: bool = False) -> None:
@@ -179,22 +176,3 @@ def _tell(what: str, lines: Sequence[str], problems: Sequence[str]) -> None:
         logs.event(log, logging.INFO, "gateway.undone", f"{what}, undone: {'; '.join(lines)}")
     for problem in problems:
         logs.event(log, logging.WARNING, "gateway.left", f"{what}: {problem}")
-
-
-def _aside(work: Callable[[], _T]) -> _T:
-    """Call it on a thread of its own and wait: pyroute2 runs an event loop itself, and a thread cannot have two."""
-    outcome: list[_T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:  # raised below, where it belongs
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="gateway")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]

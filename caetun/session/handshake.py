@@ -10,9 +10,10 @@ handshakes succeed, and the caller has two sets of keys to choose from.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -163,10 +164,19 @@ class Handshakes:
         """By local index."""
         self._attempts_to: dict[PeerId, deque[int]] = {}
         """Local indices, oldest first."""
+        self._incarnations: dict[PeerId, int] = {}
+        """What each peer is told, so that it knows whether we still know what was said on the control channel."""
 
     @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
+        return self._policy.ciphers
+
+    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
+        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
+        named = [cipher for cipher in order if cipher in self._policy.ciphers]
+        rest = [cipher for cipher in self._policy.ciphers if cipher not in named]
+        self._policy = dataclasses.replace(self._policy, ciphers=(*named, *rest))
         return self._policy.ciphers
 
     # initiator
@@ -185,7 +195,7 @@ class Handshakes:
         noise = self._noise(cipher, index, keys, initiator=True)
         kem_key = kem.DecapsulationKey(self._entropy) if self._kem_enabled else None
         offer = None if kem_key is None else kem_key.public
-        greeting = Greeting(self.hello, time=self._freshness.stamp(wall), encapsulation_key=offer)
+        greeting = Greeting(self._hello_to(peer), time=self._freshness.stamp(wall), encapsulation_key=offer)
         message = noise.write_message(encode_greeting(greeting))
         self._freshness.sent(noise.ephemeral)
         self._attempts[index] = _Attempt(peer, cipher, noise, kem_key, now)
@@ -200,6 +210,11 @@ class Handshakes:
         for index in self._attempts_to.pop(peer, ()):
             del self._attempts[index]
         self._envelopes.forget(peer, INITIATION)
+
+    def forget(self, peer: PeerId) -> None:
+        """A peer is taken away. If it is added again, it will be told that we have forgotten what was said."""
+        self.abandon(peer)
+        self._incarnations.pop(peer, None)
 
     # both
 
@@ -264,7 +279,7 @@ class Handshakes:
         self._freshness.check_replay(peer, greeting.time)
         shared, ciphertext = self._encapsulate(greeting.encapsulation_key)
         noise.psk = self._identity.psk_of(peer)
-        response = noise.write_message(encode_greeting(Greeting(self.hello, ciphertext=ciphertext)))
+        response = noise.write_message(encode_greeting(Greeting(self._hello_to(peer), ciphertext=ciphertext)))
         self._freshness.accept(peer, greeting.time)
         index = self._fresh_index()
         established = _established(noise, shared, peer, cipher, (index, header.sender), greeting.hello)
@@ -308,6 +323,12 @@ class Handshakes:
         while (index := self._allocate_index()) in self._attempts:
             pass
         return index
+
+    def _hello_to(self, peer: PeerId) -> Hello:
+        incarnation = self._incarnations.get(peer)
+        if incarnation is None:
+            incarnation = self._incarnations[peer] = int.from_bytes(self._entropy(8), "big") | 1
+        return dataclasses.replace(self.hello, incarnation=incarnation)
 
     @property
     def _kem_enabled(self) -> bool:
