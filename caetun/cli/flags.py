@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Container
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from caetun.errors import ConfigurationError
 from caetun.options import SWITCH, Option
 from caetun.settings import GROUPS, OPTIONS
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # chosen by us
 _HELP_COLUMN: Final = 30
@@ -25,6 +29,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ConfigurationError instead of printing the usage and exiting."""
         raise ConfigurationError(f"{message.removeprefix('argument ')}: see {self.prog} --help")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print, and let it be known if nobody reads: argparse keeps that to itself, and `main` has an answer."""
+        (file or sys.stderr).write(message)
 
     def read(self, argv: list[str]) -> argparse.Namespace:
         """Parse; raises ConfigurationError, with a suggestion for a flag that does not exist."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from caetun.daemon.outer import state_directory
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from caetun.keyfiles import Keys
     from caetun.negotiation.store import Store
     from caetun.node import Node
+    from caetun.peers import Peer
     from caetun.settings import Settings
+    from caetun.wire.configuration import Assigned
 
 
 class Host(Protocol):
@@ -99,6 +101,11 @@ class Negotiations:
         return self.store
 
     # while it runs
+
+    def on_names(self, follow: Callable[[Peer, Assigned], None]) -> None:
+        """Who is to set name servers and default route as a server assigns them; nothing where none does."""
+        if self._puller is not None:
+            self._puller.on_names = follow
 
     def mode_differs(self, peer: str, there: str) -> None:
         """There is no session with a far end, as it carries something else."""

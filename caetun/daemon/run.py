@@ -31,7 +31,7 @@ from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
-from caetun.daemon.steering import steer, steward_for
+from caetun.daemon.steering import follow, steer, steward_for
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
 from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
@@ -138,7 +138,9 @@ class Daemon:
         self._signals()
         self._set_up_device(device, mtu)
         self._steward = steward
-        steer(steward, device, settings)
+        steer(steward, device, settings, self._negotiations.own_addresses)
+        if steward is not None:
+            self._negotiations.on_names(lambda _, assigned: follow(steward, self._settings, assigned))
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING
 
 from caetun import logs, runtime
 from caetun.daemon import hostnet
 from caetun.errors import CaeTunError, ConfigurationError
+from caetun.types import Mode
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Interface, IPv6Interface
+
     from caetun.devices.tuntap import TunTap
     from caetun.gateway.steward import Steward
     from caetun.settings import Settings
+    from caetun.wire.configuration import Assigned
 
 log = logs.logger("gateway")
 
 
 def steward_for(settings: Settings) -> Steward | None:
     """Who changes this host as the settings want it, if they do; the host is checked. Raises CaeTunError."""
-    if not (settings.gateway or settings.masquerade or settings.dns):
+    pulls = settings.negotiation == "server" and bool(settings.connect)
+    if not (_wished(settings) or pulls):
         return None
+    from caetun.gateway import preflight
     from caetun.gateway.plan import Wish
     from caetun.gateway.steward import Steward
 
+    pulls = pulls and preflight.may_administer()  # an ordinary user's tunnel leaves the host alone
+    if not (_wished(settings) or pulls):
+        return None
     wish = Wish(
         device=settings.dev.name or "",
         interfaces=settings.address,
@@ -34,23 +46,54 @@ def steward_for(settings: Settings) -> Steward | None:
         dns=settings.dns,
         domains=settings.dns_domain,
         masquerade=settings.masquerade,
+        pulls=pulls,
     )
     steward = Steward(wish)
     steward.check()
     return steward
 
 
-def steer(steward: Steward | None, device: TunTap, settings: Settings) -> None:
-    """Change the host, now that the device is there; or repair what an earlier tunnel left. Raises CaeTunError."""
+def steer(
+    steward: Steward | None, device: TunTap, settings: Settings, own: Sequence[IPv4Interface | IPv6Interface]
+) -> None:
+    """Change the host, now that the device is there; or repair what an earlier tunnel left. Raises CaeTunError.
+
+    `own`: the addresses that the device has been given.
+    """
     if steward is not None:
         if device.here is not True:
+            if not _wished(settings):
+                return
             raise ConfigurationError(
                 f"{settings.dev}: {device.name} is of another network: --gateway, --dns and --masquerade act here"
             )
-        known = settings.address if device.created else tuple(hostnet.interfaces_of(device.name))
+        known = own if device.created else tuple(hostnet.interfaces_of(device.name))
         steward.start(device.name, known)
     elif runtime.journals():
         from caetun.gateway.steward import repair_leftovers
 
         with contextlib.suppress(CaeTunError):
             repair_leftovers(device.name)
+
+
+def _wished(settings: Settings) -> bool:
+    return settings.gateway or settings.masquerade or bool(settings.dns)
+
+
+def follow(steward: Steward, settings: Settings, assigned: Assigned) -> None:
+    """Change the host as a server wants it; what the settings say themselves goes before. A failure is logged."""
+    if not steward.started:
+        return
+    interfaces = [*settings.address, *(ip_interface(each) for each in assigned.address)]
+    hops = [ip_address(each) for each in assigned.via] if settings.mode is Mode.TAP else []
+    reached = {hop.version: hop for hop in reversed(hops) if any(hop in each.network for each in interfaces)}
+    try:
+        steward.change(
+            gateway=settings.gateway or assigned.gateway,
+            interfaces=interfaces,
+            via=settings.gateway_via or tuple(reached.values()),
+            servers=settings.dns or tuple(ip_address(each) for each in assigned.dns),
+            domains=settings.dns_domain or assigned.domain,
+        )
+    except CaeTunError as error:
+        logs.event(log, logging.ERROR, "gateway.failed", f"what the server assigns cannot be set on this host: {error}")

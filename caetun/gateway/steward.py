@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from caetun import logs
 from caetun.errors import CaeTunError, HostError, NetworkError
@@ -38,12 +39,17 @@ class Steward:
     @property
     def mark(self) -> int:
         """Of the tunnel's own sockets; 0 where nothing depends on it."""
-        return MARK if self._wish.steers else 0
+        return MARK if self._wish.steers or self._wish.pulls else 0
 
     @property
     def getaddrinfo(self) -> Callable[..., list[object]] | None:
         """What is to find the addresses of far ends and proxies; None: the system's resolver will do."""
-        return self._lookup.getaddrinfo if self._wish.steers or self._wish.dns else None
+        return self._lookup.getaddrinfo if self.mark or self._wish.dns else None
+
+    @property
+    def started(self) -> bool:
+        """Whether the host has been changed, or may be by `change`."""
+        return self._journal is not None
 
     def check(self) -> None:
         """Whether this host can do what is wished; changes nothing. Raises HostError."""
@@ -63,7 +69,7 @@ class Steward:
     def start(self, device: str, interfaces: Sequence[Interface]) -> None:
         """Repair what was left behind, then change the host. Raises NetworkError; `close` undoes what was done."""
         self._wish = wish = dataclasses.replace(self._wish, device=device, interfaces=tuple(interfaces))
-        if not wish.versions and (wish.gateway or wish.masquerade):
+        if not wish.versions and not wish.pulls and (wish.gateway or wish.masquerade):
             raise NetworkError(
                 f"{device} has no addresses: give it some by --address: they say what the tunnel carries"
             )
@@ -80,38 +86,61 @@ class Steward:
         self._held = False
         self._announce()
 
+    @beside_loop
     def refresh(self) -> None:
         """This host's addresses, routes or rules have changed: what was taken away of ours comes back."""
         if self._journal is None:
             return
         try:
-            beside_loop(Executor(self._journal).restore_missing)()
+            Executor(self._journal).restore_missing()
         except CaeTunError as error:
             logs.event(log, logging.WARNING, "gateway.lost", f"cannot be kept up: {error}")
 
+    @beside_loop
     def change(
         self,
         *,
+        gateway: bool | None = None,
+        interfaces: Sequence[Interface] | None = None,
+        via: Sequence[Address] | None = None,
         routes: Sequence[Network] | None = None,
         servers: Sequence[Address] | None = None,
         domains: Sequence[str] | None = None,
     ) -> None:
-        """Lead other networks through the tunnel, ask other name servers, from now on; None: as before.
+        """Lead all or some networks through the tunnel, ask other name servers, from now on; None: as before.
 
-        For what the far end tells. The tunnel's sockets must have the mark if there are to be routes: see `mark`.
-        Raises NetworkError; what was done until then is undone by `close`.
+        For what the far end tells (`Wish.pulls`, so that the tunnel's sockets have the mark). Raises NetworkError:
+        either this host lacks something, and nothing has changed, or `close` undoes what was done until then.
         """
         assert self._journal is not None, "start comes first"
-        wish = self._wish
-        self._wish = dataclasses.replace(
-            wish,
-            routes=wish.routes if routes is None else tuple(routes),
-            dns=wish.dns if servers is None else tuple(servers),
-            domains=wish.domains if domains is None else tuple(domains),
-        )
-        executor, changes = Executor(self._journal), plan(self._wish, self._facts)
-        undone = beside_loop(executor.update)(changes)
+        given = {
+            "gateway": gateway,
+            "interfaces": interfaces,
+            "via": via,
+            "routes": routes,
+            "dns": servers,
+            "domains": domains,
+        }
+        values: dict[str, Any] = {
+            name: value if isinstance(value, bool) else tuple(value)
+            for name, value in given.items()
+            if value is not None
+        }
+        wish = dataclasses.replace(self._wish, **values)
+        if wish == self._wish:
+            return
+        changes = plan(wish, self._facts)
+        problems = preflight.missing(changes)
+        if wish.steers and not self._wish.steers and (taken := preflight.table_taken()):
+            problems.append(taken)
+        if problems:
+            raise NetworkError("; ".join(problems))
+        before, self._wish = self._wish, wish
+        executor = Executor(self._journal)
+        undone = executor.update(changes)
         _tell("no longer wanted", undone.lines, undone.problems)
+        if (before.gateway, before.versions, before.dns) != (wish.gateway, wish.versions, wish.dns):
+            self._announce()
 
     def close(self, failed: bool = False) -> None:
         """Undo everything. May be called twice.

@@ -74,6 +74,28 @@ def test_the_picture_with_ipv6(lab: Lab) -> None:
     assert differences(before[1], state(scene.server)) == {}
 
 
+@pytest.mark.parametrize("mode", ["tun", "tap"])
+def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
+    """A client that takes what it is given is given the default route and name servers too."""
+    scene = picture(lab)
+    before = state(scene.client), state(scene.server)
+    both = ["--mode", mode, "--dev", f"{mode}0", "--negotiation", "server"]
+    push = ["--pool-network", "10.8.0.0/24", "--pool-network", "fd88::/64", "--push-gateway", "--push-dns", WEB4]
+    server = scene.start_server(*both, *push)
+    server.wait_for("start")
+    where = ["--connect", f"{SERVER4}:443", *scene.secrets[0]]
+    client = End(scene.client, *where, *both)
+    client.wait_for("gateway.on")
+    with frames(scene) as capture:
+        assert SAID in scene.curl()
+        assert SAID in scene.curl(WEB6)
+        assert capture.strange() == []
+    assert f"from {OUTSIDE4}" in queries(scene.web)
+    assert (client.stop(), server.stop()) == (0, 0)
+    assert differences(before[0], state(scene.client)) == {}
+    assert differences(before[1], state(scene.server)) == {}
+
+
 def test_what_the_tunnel_does_not_carry_does_not_leak(lab: Lab) -> None:
     scene = picture(lab)
     scene.start_server(*tunnel_addresses(1, [4])).wait_for("start")
