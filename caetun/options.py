@@ -15,9 +15,11 @@ from typing import Final, NamedTuple, TypeAlias
 
 from caetun.endpoint import parse_endpoint, parse_remote, parse_transports
 from caetun.errors import ConfigurationError
-from caetun.ports import PeerRef, PortWords, parse_words
+from caetun.ports import PeerRef, PortWords, nameless, parse_table, parse_words
 from caetun.transports.registry import BUILT_IN
 from caetun.types import Mode
+from caetun.vlans import parse_vlan, parse_vlan_table, querier_addresses
+from caetun.words import address
 
 # fixed by the specification
 _DEVICE_NAME: Final = re.compile(r"[^\s/:]{1,15}")
@@ -70,6 +72,8 @@ class Kind:
     """Bounds and unit in words, for help and the reference."""
     native: tuple[type, ...] = ()
     """Types besides strings that the value may have in TOML."""
+    table: Callable[[dict[str, object]], object] | None = None
+    """Reads a table of TOML; None: it may be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,17 @@ class Option:
         """The value for what a flag or TOML gave; a tuple if repeatable. Raises ValueError (why, what to do)."""
         if not self.repeatable:
             return self._read_one(raw)
-        return tuple(self._read_one(item) for item in (raw if isinstance(raw, list) else [raw]))
+        several = raw if isinstance(raw, list) else [raw]
+        return tuple(self._read_item(item, number) for number, item in enumerate(several, 1))
+
+    def _read_item(self, raw: object, number: int) -> object:
+        """One of several; a table has no text of its own by which to find it, so it is told by its number."""
+        try:
+            return self._read_one(raw)
+        except ValueError as error:
+            raise ValueError(
+                f"table {number}: {error}" if isinstance(raw, dict) and self.kind.table else error
+            ) from None
 
     def _read_one(self, raw: object) -> object:
         # bool is a subclass of int in Python: without the exact type, `mtu = true` would be 1
@@ -124,6 +138,8 @@ class Option:
             raise ValueError("is a switch: give true or false, without quotes")
         if isinstance(raw, str):
             return self.kind.parse(raw)
+        if isinstance(raw, dict) and self.kind.table is not None:
+            return self.kind.table(raw)
         if type(raw) in self.kind.native:
             return self.kind.parse(str(raw))
         wanted = f"give {self.kind.limits or self.kind.metavar}{'' if self.kind.native else ' in quotes'}"
@@ -254,8 +270,28 @@ def _parse_peer(text: str) -> PeerRef:
         raise ValueError(str(error)) from None
 
 
+def _parse_peer_table(table: dict[str, object]) -> PeerRef:
+    key = table.get("key")
+    if not isinstance(key, str):
+        raise ValueError('has no key: write key = "PUBKEY" in each [[peer]]')
+    words = parse_table({word: value for word, value in table.items() if word != "key"})
+    return _parse_peer(key)._replace(port=words)
+
+
 def _parse_port(text: str) -> PortWords:
     return parse_words(text.split(","))
+
+
+def _parse_defaults(text: str) -> PortWords:
+    return nameless(_parse_port(text))
+
+
+def _parse_defaults_table(table: dict[str, object]) -> PortWords:
+    return nameless(parse_table(table))
+
+
+def _parse_querier(text: str) -> bytes:
+    return querier_addresses([address(text)])[0]
 
 
 def _parse_bridge(text: str) -> BridgeRef:
@@ -320,6 +356,13 @@ FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexa
 DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
 TEXT: Final = Kind("NAME", _parse_text)
 FILE: Final = Kind("FILE", _parse_path)
-PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer)
-PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md")
+PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, table=_parse_peer_table)
+PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md", table=parse_table)
+PORT_DEFAULTS: Final = Kind(
+    "WORD[,WORD...]", _parse_defaults, "words as of a peer, see docs/switch.md", table=_parse_defaults_table
+)
+VLAN: Final = Kind(
+    "ID[,WORD...]", parse_vlan, "snooping=on or off, querier=on, off or addresses", table=parse_vlan_table
+)
+QUERIER: Final = Kind("ADDRESS", _parse_querier, "IPv4 or link-local IPv6 address")
 BRIDGE: Final = Kind("NAME", _parse_bridge, "NAME or NAME:create")

@@ -30,9 +30,9 @@ class Parser(argparse.ArgumentParser):
         """Raise ConfigurationError instead of printing the usage and exiting."""
         raise ConfigurationError(f"{message.removeprefix('argument ')}: see {self.prog} --help")
 
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
-        """Print, and let it be known if nobody reads: argparse keeps that to itself, and `main` has an answer."""
-        (file or sys.stderr).write(message)
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help; raises BrokenPipeError, which argparse would keep to itself."""
+        (file or sys.stdout).write(self.format_help())
 
     def read(self, argv: list[str]) -> argparse.Namespace:
         """Parse; raises ConfigurationError, with a suggestion for a flag that does not exist."""

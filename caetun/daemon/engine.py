@@ -43,10 +43,10 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     node = Node(handshakes, indices, drops, board)
     timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
-        words = settings.peer[number - 1].port if settings.peer else None
-        name = (words and words.name) or ("peer" if len(idents) == 1 else f"peer{number}")
+        words = settings.peer[number - 1].port if settings.peer else settings.port_defaults
+        name = words.name or ("peer" if len(idents) == 1 else f"peer{number}")
         session = Session(device.mode, drops, settings.span, device.offloads)
-        port = words.settings(name) if words is not None and board is not None and device.mode is Mode.TAP else None
+        port = words.settings(name) if board is not None and device.mode is Mode.TAP else None
         node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
     return node
 
@@ -60,8 +60,8 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
-    said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if len(settings.peer) < 2 and not said:
+    words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
+    if len(settings.peer) < 2 and not words and not settings.vlan:
         return None
     from caetun.daemon.switching import make_switchboard
 

@@ -61,14 +61,15 @@ class _Lookups:
     def __init__(self) -> None:
         super().__init__()
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
-        self.resolver: Callable[..., list[Any]] = socket.getaddrinfo
-        """What is asked, on a thread; see `use_resolver`."""
+        self.resolver: Callable[..., list[Any]] | None = None
+        """What is asked, on a thread, instead of `socket.getaddrinfo`; see `use_resolver`."""
 
     async def getaddrinfo(
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> list[Any]:
         """As `asyncio.loop.getaddrinfo`; raises OSError. If cancelled, its thread goes on until there is an answer."""
         loop = asyncio.get_running_loop()
+        resolver = self.resolver or socket.getaddrinfo
         await self._lookups.acquire()
         answer: asyncio.Future[list[Any]] = loop.create_future()
 
@@ -84,7 +85,7 @@ class _Lookups:
         def look_up() -> None:
             found: list[Any] | Exception
             try:
-                found = self.resolver(host, port, family, type, proto, flags)
+                found = resolver(host, port, family, type, proto, flags)
             except Exception as error:  # handed on, as by any call
                 found = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more

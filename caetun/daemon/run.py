@@ -56,7 +56,7 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
+AT_WILL: Final = frozenset(("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
