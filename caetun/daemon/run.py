@@ -116,7 +116,7 @@ class Daemon:
         keys = load_keys(settings)
         for warning in keys.warnings:
             logs.event(log, logging.WARNING, "key.readable", warning)
-        steward = steward_for(settings)
+        steward = steward_for(settings, self._loop)
         device = self._device = self._open_device()
         mtu = self._mtu(device)
         node = self._node = make_node(settings, keys, device, mtu, self.drops)
@@ -125,8 +125,6 @@ class Daemon:
             settings, keys, node, mtu, device=device, hands=Hands(self._loop, lambda: pump, self.failed), host=self
         )
         options = outer_options(settings, steward.mark if steward else 0)
-        if steward is not None and steward.getaddrinfo is not None:
-            loops.use_resolver(self._loop, steward.getaddrinfo)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
         for where in settings.listen:
             self._listen(where, self._context)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from caetun import logs, runtime
 from caetun.daemon import hostnet
+from caetun.daemon import loop as loops
 from caetun.errors import CaeTunError, ConfigurationError
 from caetun.types import Mode
 
 if TYPE_CHECKING:
+    import asyncio
     from ipaddress import IPv4Interface, IPv6Interface
 
     from caetun.devices.tuntap import TunTap
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
 log = logs.logger("gateway")
 
 
-def steward_for(settings: Settings) -> Steward | None:
-    """Who changes this host as the settings want it, if they do; the host is checked. Raises CaeTunError."""
+def steward_for(settings: Settings, loop: asyncio.AbstractEventLoop) -> Steward | None:
+    """Who changes this host as the settings want it, if they do; the host is checked. Raises CaeTunError.
+
+    From now on `loop` looks names up outside of the tunnel, if that makes a difference.
+    """
     pulls = settings.negotiation == "server" and bool(settings.connect)
     if not (_wished(settings) or pulls):
         return None
@@ -50,6 +55,8 @@ def steward_for(settings: Settings) -> Steward | None:
     )
     steward = Steward(wish)
     steward.check()
+    if steward.getaddrinfo is not None:
+        loops.use_resolver(loop, steward.getaddrinfo)
     return steward
 
 
@@ -68,7 +75,13 @@ def steer(
                 f"{settings.dev}: {device.name} is of another network: --gateway, --dns and --masquerade act here"
             )
         known = own if device.created else tuple(hostnet.interfaces_of(device.name))
-        steward.start(device.name, known)
+        try:
+            steward.start(device.name, known)
+        except CaeTunError as error:
+            if _wished(settings):
+                raise
+            words = f"what the server may assign cannot be set on this host: {error}"
+            logs.event(log, logging.WARNING, "gateway.failed", words)
     elif runtime.journals():
         from caetun.gateway.steward import repair_leftovers
 

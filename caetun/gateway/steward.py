@@ -77,6 +77,11 @@ class Steward:
         journal = Journal(repair.directory(), device)
         if not journal.claim():
             raise NetworkError(f"{journal.path}: another tunnel on {device} holds it: stop that")
+        if journal.elsewhere:
+            journal.release()
+            raise NetworkError(
+                f"{journal.path}: holds changes of another network namespace: undo them there (caetun undo)"
+            )
         self._journal = journal
         self._held = bool(journal.read())
         taken = preflight.table_taken() if wish.steers else ""
@@ -113,19 +118,10 @@ class Steward:
         either this host lacks something, and nothing has changed, or `close` undoes what was done until then.
         """
         assert self._journal is not None, "start comes first"
-        given = {
-            "gateway": gateway,
-            "interfaces": interfaces,
-            "via": via,
-            "routes": routes,
-            "dns": servers,
-            "domains": domains,
-        }
-        values: dict[str, Any] = {
-            name: value if isinstance(value, bool) else tuple(value)
-            for name, value in given.items()
-            if value is not None
-        }
+        lists = {"interfaces": interfaces, "via": via, "routes": routes, "dns": servers, "domains": domains}
+        values: dict[str, Any] = {name: tuple(each) for name, each in lists.items() if each is not None}
+        if gateway is not None:
+            values["gateway"] = gateway
         wish = dataclasses.replace(self._wish, **values)
         if wish == self._wish:
             return
@@ -136,8 +132,7 @@ class Steward:
         if problems:
             raise NetworkError("; ".join(problems))
         before, self._wish = self._wish, wish
-        executor = Executor(self._journal)
-        undone = executor.update(changes)
+        undone = Executor(self._journal).update(changes)
         _tell("no longer wanted", undone.lines, undone.problems)
         if (before.gateway, before.versions, before.dns) != (wish.gateway, wish.versions, wish.dns):
             self._announce()

@@ -262,4 +262,11 @@ def test_changes_of_another_network_are_not_undone_here(host: Host, lab: Lab, mo
 
     repaired = other.inside(elsewhere)
     assert repaired.lines == []
+
+    def start() -> None:
+        with pytest.raises(NetworkError, match="holds changes of another network namespace"):
+            Steward(Wish("tun0", masquerade=True)).start("tun0", [ip_interface("10.8.0.1/24")])
+
+    other.inside(start)
+    assert other.inside(path.read_text) == text
     assert "another network namespace" in repaired.problems[0]
