@@ -29,6 +29,10 @@ class GatewaySettings(Protocol):
         """What the device carries."""
 
     @property
+    def negotiation(self) -> str:
+        """`server`: the far end may name the next hops."""
+
+    @property
     def gateway(self) -> bool:
         """All traffic through the tunnel."""
 
@@ -73,7 +77,11 @@ def check_gateway(settings: GatewaySettings) -> None:
                 raise ConfigurationError(f"{flag}: given without --gateway, which it belongs to: give both")
     if settings.dns_domain and not settings.dns:
         raise ConfigurationError("--dns-domain: given without --dns: say who is to be asked")
-    if settings.gateway and settings.mode is Mode.TAP and not settings.gateway_via:
+    if (
+        settings.gateway
+        and settings.mode is Mode.TAP
+        and not (settings.gateway_via or settings.negotiation == "server")
+    ):
         raise ConfigurationError(
             "--gateway: with --mode tap there may be many hosts: name the one that leads on by --gateway-via ADDRESS"
         )

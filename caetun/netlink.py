@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import functools
 import importlib
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 from caetun.errors import DeviceError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def beside_loop(work: Callable[P, R]) -> Callable[P, R]:
+    """Let a function that uses pyroute2 be called while the event loop runs, which waits for it (milliseconds).
+
+    pyroute2 has an event loop of its own beneath, and two cannot run in one thread.
+    """
+
+    @functools.wraps(work)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return work(*args, **kwargs)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(work, *args, **kwargs).result()
+
+    return wrapped
 
 
 @contextlib.contextmanager

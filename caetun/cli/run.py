@@ -15,6 +15,7 @@ examples:
   caetun --listen :4500 --secret-file s.key --address 10.0.0.1/24
   caetun --connect hub.example:4500 --secret-file s.key --address 10.0.0.2/24
   caetun --mode tap --dev tap0 --connect hub.example:4500 --key my.key --peer PUBKEY
+  caetun --connect hub.example:443 --secret-file s.key --address 10.0.0.2/24 --gateway --dns 9.9.9.9
   caetun --config /etc/caetun.toml
 
 commands:

@@ -6,24 +6,18 @@ changed of it (`Interface.undo`), unless somebody else has changed that since.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
-import functools
 import ipaddress
 import socket
 import struct
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from caetun.errors import DeviceError
-from caetun.netlink import load_pyroute2, netlink
+from caetun.netlink import beside_loop, load_pyroute2, netlink
 from caetun.types import Mode
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 # fixed by the kernel's interface
 _SIOCGIFMTU: Final = 0x8921
@@ -31,24 +25,6 @@ _IFA_F_NODAD: Final = 0x02
 _IFA_F_PERMANENT: Final = 0x80
 _UP: Final = 0x01
 """IFF_UP (netdevice(7))."""
-
-
-def beside_loop(work: Callable[P, R]) -> Callable[P, R]:
-    """Let a function that uses pyroute2 be called while the event loop runs, which waits for it (milliseconds).
-
-    pyroute2 has an event loop of its own beneath, and two cannot run in one thread.
-    """
-
-    @functools.wraps(work)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return work(*args, **kwargs)
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(work, *args, **kwargs).result()
-
-    return wrapped
 
 
 class Interface:

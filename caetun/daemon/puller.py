@@ -1,7 +1,7 @@
 """The client's part: what the server assigns passes the pull filter and the client's own settings, is applied to this
 host, and taken back at the end.
 
-Name servers, domains and the default route are not set here: whoever does so (`steering.Follower`) is given them by
+Name servers, domains and the default route are not set here: whoever does so (`steering.follow`) is given them by
 `on_names`.
 """
 

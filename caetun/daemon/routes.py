@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from caetun.agreement import Address, Network
-from caetun.daemon.hostnet import beside_loop
 from caetun.errors import DeviceError
-from caetun.netlink import netlink
+from caetun.netlink import beside_loop, netlink
 
 # chosen by us
 PROTOCOL: Final = 16

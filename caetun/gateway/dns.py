@@ -167,7 +167,8 @@ def revert_resolved(change: ResolvedLink) -> bool:
 def _resolvectl(change: ResolvedLink, *arguments: str) -> None:
     try:
         result = subprocess.run(
-            ["resolvectl", "--no-ask-password", *arguments],
+            ["resolvectl", *arguments],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_TOOL_SECONDS,

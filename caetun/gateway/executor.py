@@ -33,10 +33,13 @@ class Executor:
         What is in both stays untouched. Raises NetworkError; what was done until then is in the state file.
         """
         wanted = {change.key for change in plan}
-        undone = self.undo(lambda change: change.key not in wanted)
         with one_at_a_time(self._journal.directory):
             for change in plan:
                 self._make(change)
+        # Afterwards, so that nothing goes astray in between.
+        undone = self.undo(lambda change: change.key not in wanted)
+        if undone.lines:
+            self.restore_missing()  # what stood in the way of a new route, and was taken for it
         return undone
 
     def undo(self, which: Callable[[Change], bool] = lambda change: True) -> Undone:

@@ -100,12 +100,9 @@ class OuterLookup:
 
     def _ask(self, server: str, name: str) -> list[Address]:
         """Both kinds of addresses at once. Raises OSError, ValueError if an answer makes no sense."""
-        queries = {int.from_bytes(os.urandom(2), "big") for _ in range(8)}
-        identities = sorted(queries)[:2]
-        waiting = {
-            identity.to_bytes(2, "big"): encode_query(identity, name, kind)
-            for identity, kind in zip(identities, (AAAA, A), strict=True)
-        }
+        first = int.from_bytes(os.urandom(2), "big")
+        queries = [encode_query(first, name, AAAA), encode_query(first ^ 1, name, A)]
+        waiting = {query[:2]: query for query in queries}
         family = socket.AF_INET6 if ":" in server else socket.AF_INET
         found: list[Address] = []
         exists, refusal = False, ""

@@ -57,6 +57,8 @@ class Wish:
     domains: tuple[str, ...] = ()
     masquerade: bool = False
     """Let far ends out into the world by this host."""
+    pulls: bool = False
+    """The far end may wish more of it, and has yet to say what the device's addresses are."""
 
     @property
     def networks(self) -> tuple[Network, ...]:

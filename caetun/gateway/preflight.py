@@ -38,7 +38,7 @@ def look_around() -> Facts:
 def missing(plan: Sequence[Change]) -> list[str]:
     """What this host or process lacks for a plan, in one line each; [] if it can be carried out."""
     found: list[str] = []
-    if not _may_administer():
+    if plan and not may_administer():
         found.append(
             "changing routes, rules and sysctls needs root or CAP_NET_ADMIN: run as root, or give the capability"
         )
@@ -46,7 +46,7 @@ def missing(plan: Sequence[Change]) -> list[str]:
         match change:
             case Sysctl():
                 found += _unwritable(change)
-            case Ruleset() if _may_administer() or kernel.find_nft() is None:
+            case Ruleset() if may_administer() or kernel.find_nft() is None:
                 found += _refused(change)
             case ResolvConf() if not os.access(dns.RESOLV_CONF.parent, os.W_OK):
                 found.append(f"{dns.RESOLV_CONF.parent} cannot be written to: name servers cannot be set: run as root")
@@ -56,7 +56,7 @@ def missing(plan: Sequence[Change]) -> list[str]:
                 )
             case _:
                 pass
-    if _may_administer() and any(isinstance(change, Route | Rule) for change in plan):
+    if may_administer() and any(isinstance(change, Route | Rule) for change in plan):
         found += _routing_refused()
     return list(dict.fromkeys(found))
 
@@ -76,7 +76,7 @@ def _routing_refused() -> list[str]:
     return []
 
 
-def _may_administer() -> bool:
+def may_administer() -> bool:
     """Whether this thread has CAP_NET_ADMIN (proc_pid_status(5))."""
     for line in _STATUS.read_text().splitlines():
         name, _, value = line.partition(":")

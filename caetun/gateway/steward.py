@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any
 
 from caetun import logs
 from caetun.errors import CaeTunError, HostError, NetworkError
@@ -19,10 +18,9 @@ from caetun.gateway.journal import Journal
 from caetun.gateway.lookup import OuterLookup, OuterServers
 from caetun.gateway.plan import MARK, Facts, Interface, Wish, plan
 from caetun.gateway.ruleset import Address, Network
+from caetun.netlink import beside_loop
 
 log = logs.logger("gateway")
-
-_T = TypeVar("_T")
 
 
 class Steward:
@@ -33,18 +31,25 @@ class Steward:
         self._wish = wish
         self._facts = Facts()
         self._journal: Journal | None = None
+        self._held = False
+        """Whether a kill switch was there before, and has not been replaced by ours."""
         servers = OuterServers(lambda: self._wish.device, lambda: [str(each) for each in self._wish.dns])
         self._lookup = OuterLookup(self.mark, servers)
 
     @property
     def mark(self) -> int:
         """Of the tunnel's own sockets; 0 where nothing depends on it."""
-        return MARK if self._wish.steers else 0
+        return MARK if self._wish.steers or self._wish.pulls else 0
 
     @property
     def getaddrinfo(self) -> Callable[..., list[object]] | None:
         """What is to find the addresses of far ends and proxies; None: the system's resolver will do."""
-        return self._lookup.getaddrinfo if self._wish.steers else None
+        return self._lookup.getaddrinfo if self.mark or self._wish.dns else None
+
+    @property
+    def started(self) -> bool:
+        """Whether the host has been changed, or may be by `change`."""
+        return self._journal is not None
 
     def check(self) -> None:
         """Whether this host can do what is wished; changes nothing. Raises HostError."""
@@ -61,25 +66,10 @@ class Steward:
         if problems:
             raise HostError(f"this host lacks {len(problems)} things, named above: nothing was changed")
 
-    def start(
-        self,
-        device: str,
-        interfaces: Sequence[Interface],
-        servers: Sequence[Address] | None = None,
-        domains: Sequence[str] | None = None,
-    ) -> None:
-        """Repair what was left behind, then change the host. Raises NetworkError; `close` undoes what was done.
-
-        `servers`, `domains`: as of `change`.
-        """
-        self._wish = wish = dataclasses.replace(
-            self._wish,
-            device=device,
-            interfaces=tuple(interfaces),
-            dns=self._wish.dns if servers is None else tuple(servers),
-            domains=self._wish.domains if domains is None else tuple(domains),
-        )
-        if not wish.versions and (wish.gateway or wish.masquerade):
+    def start(self, device: str, interfaces: Sequence[Interface]) -> None:
+        """Repair what was left behind, then change the host. Raises NetworkError; `close` undoes what was done."""
+        self._wish = wish = dataclasses.replace(self._wish, device=device, interfaces=tuple(interfaces))
+        if not wish.versions and not wish.pulls and (wish.gateway or wish.masquerade):
             raise NetworkError(
                 f"{device} has no addresses: give it some by --address: they say what the tunnel carries"
             )
@@ -87,50 +77,78 @@ class Steward:
         journal = Journal(repair.directory(), device)
         if not journal.claim():
             raise NetworkError(f"{journal.path}: another tunnel on {device} holds it: stop that")
+        if journal.elsewhere:
+            journal.release()
+            raise NetworkError(
+                f"{journal.path}: holds changes of another network namespace: undo them there (caetun undo)"
+            )
         self._journal = journal
+        self._held = bool(journal.read())
         taken = preflight.table_taken() if wish.steers else ""
         if taken:
             raise NetworkError(taken)
         Executor(journal).update(plan(wish, self._facts))
+        self._held = False
         self._announce()
 
+    @beside_loop
     def refresh(self) -> None:
         """This host's addresses, routes or rules have changed: what was taken away of ours comes back."""
         if self._journal is None:
             return
         try:
-            _aside(Executor(self._journal).restore_missing)
+            Executor(self._journal).restore_missing()
         except CaeTunError as error:
             logs.event(log, logging.WARNING, "gateway.lost", f"cannot be kept up: {error}")
 
+    @beside_loop
     def change(
         self,
         *,
+        gateway: bool | None = None,
+        interfaces: Sequence[Interface] | None = None,
+        via: Sequence[Address] | None = None,
         routes: Sequence[Network] | None = None,
         servers: Sequence[Address] | None = None,
         domains: Sequence[str] | None = None,
     ) -> None:
-        """Lead other networks through the tunnel, ask other name servers, from now on; None: as before.
+        """Lead all or some networks through the tunnel, ask other name servers, from now on; None: as before.
 
-        For what the far end tells. The tunnel's sockets must have the mark if there are to be routes: see `mark`.
-        Raises NetworkError; what was done until then is undone by `close`.
+        For what the far end tells (`Wish.pulls`, so that the tunnel's sockets have the mark). Raises NetworkError:
+        either this host lacks something, and nothing has changed, or `close` undoes what was done until then.
         """
         assert self._journal is not None, "start comes first"
-        wish = self._wish
-        self._wish = dataclasses.replace(
-            wish,
-            routes=wish.routes if routes is None else tuple(routes),
-            dns=wish.dns if servers is None else tuple(servers),
-            domains=wish.domains if domains is None else tuple(domains),
-        )
-        executor, changes = Executor(self._journal), plan(self._wish, self._facts)
-        undone = _aside(lambda: executor.update(changes))
+        lists = {"interfaces": interfaces, "via": via, "routes": routes, "dns": servers, "domains": domains}
+        values: dict[str, Any] = {name: tuple(each) for name, each in lists.items() if each is not None}
+        if gateway is not None:
+            values["gateway"] = gateway
+        wish = dataclasses.replace(self._wish, **values)
+        if wish == self._wish:
+            return
+        changes = plan(wish, self._facts)
+        problems = preflight.missing(changes)
+        if wish.steers and not self._wish.steers and (taken := preflight.table_taken()):
+            problems.append(taken)
+        if problems:
+            raise NetworkError("; ".join(problems))
+        before, self._wish = self._wish, wish
+        undone = Executor(self._journal).update(changes)
         _tell("no longer wanted", undone.lines, undone.problems)
+        if (before.gateway, before.versions, before.dns) != (wish.gateway, wish.versions, wish.dns):
+            self._announce()
 
-    def close(self) -> None:
-        """Undo everything. May be called twice."""
+    def close(self, failed: bool = False) -> None:
+        """Undo everything. May be called twice.
+
+        `failed`: the tunnel has ended against its user's will. What a kill switch has shut then stays shut.
+        """
         journal, self._journal = self._journal, None
         if journal is None:
+            return
+        if self._wish.kill_switch and (failed or self._held):
+            words = f"the kill switch holds, nothing leaves: start the tunnel again, or caetun undo {journal.device}"
+            logs.event(log, logging.WARNING, "gateway.held", words, device=journal.device)
+            journal.release()
             return
         try:
             undone = Executor(journal).undo()
@@ -182,22 +200,3 @@ def _tell(what: str, lines: Sequence[str], problems: Sequence[str]) -> None:
         logs.event(log, logging.INFO, "gateway.undone", f"{what}, undone: {'; '.join(lines)}")
     for problem in problems:
         logs.event(log, logging.WARNING, "gateway.left", f"{what}: {problem}")
-
-
-def _aside(work: Callable[[], _T]) -> _T:
-    """Call it on a thread of its own and wait: pyroute2 runs an event loop itself, and a thread cannot have two."""
-    outcome: list[_T] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:  # raised below, where it belongs
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="gateway")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from caetun.errors import NetworkError
 from caetun.transports.base import SEND_QUEUE, Arrivals, Context, Link, Reactor, Sessions, Target
+from caetun.transports.marks import set_mark
 from caetun.transports.pieces import Assembler, cut_record
 from caetun.types import DropReason, Drops
 from caetun.wire.record import HEADER_SIZE, MAX_PIECES, Record, encode_header
@@ -65,7 +66,7 @@ class RawLink:
 class RawEndpoint:
     """A raw socket: any number of links."""
 
-    def __init__(self, protocol: int, host: str, drops: Drops) -> None:
+    def __init__(self, protocol: int, host: str, drops: Drops, mark: int = 0) -> None:
         self.protocol, self.drops, self.full = protocol, drops, False
         self.name = f"rawip {host or '0.0.0.0'}:{protocol}"
         self._queue: deque[tuple[bytes, str]] = deque()
@@ -73,6 +74,7 @@ class RawEndpoint:
         self._reactor: Reactor | None = None
         try:
             self.sock = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+            set_mark(self.sock, mark)  # keeps the tunnel's own packets out of it, with --gateway
             self.sock.bind((host, 0))
         except OSError as error:
             raise NetworkError(f"{self.name}: {error.strerror}: raw sockets need CAP_NET_RAW") from error
@@ -146,7 +148,7 @@ class RawIp:
     def listen(self, where: Target, context: Context) -> RawEndpoint:
         key = (self.name, where.port)
         if key not in context.shared:  # one socket to a protocol number, for calls in both directions
-            context.shared[key] = RawEndpoint(where.port, where.host, context.drops)
+            context.shared[key] = RawEndpoint(where.port, where.host, context.drops, context.options.mark)
             context.shared[key].start(context.loop, context.arrivals, context.sessions)
         endpoint: RawEndpoint = context.shared[key]
         return endpoint
