@@ -150,15 +150,10 @@ class Negotiations:
 
     # while it runs
 
-    @property
-    def pulls(self) -> bool:
-        """Whether a server tells this side what to use."""
-        return self._puller is not None
-
-    def follow(self, assigned: Callable[[Peer, Assigned], None]) -> None:
-        """Who is to set what the puller does not: names, the default route."""
+    def on_names(self, follow: Callable[[Peer, Assigned], None]) -> None:
+        """Who is to set name servers and default route as a server assigns them; nothing where none does."""
         if self._puller is not None:
-            self._puller.on_names = assigned
+            self._puller.on_names = follow
 
     def mode_differs(self, peer: str, there: str) -> None:
         """There is no session with a far end, as it carries something else."""
