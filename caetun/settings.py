@@ -195,6 +195,11 @@ class Settings(Agreement):
         tuple[bytes, ...],
         Option(QUERIER, "switch", "ask from this address, and take part in elections; else yield", repeatable=True),
     ] = ()
+    query_interval: Annotated[
+        float,
+        Option(duration(20, 3600), "switch", "ask so often; who never answers is forgotten after twice that and 10 s"),
+    ] = 125.0
+    """Seconds."""
     unregistered: Annotated[
         str,
         Option(choice("routers", "flood", "drop"), "switch", "where multicast goes that nobody has asked for"),
@@ -220,6 +225,10 @@ class Settings(Agreement):
         str,
         Option(choice("on", "off", "host"), "router", "packets from peer to peer; host: by this host's own rules"),
     ] = "on"
+
+    mesh: Annotated[
+        bool, Option(SWITCH, "router", "let peers of one hub find direct ways to each other; on the hub, and on each")
+    ] = False
 
     secret_file: Annotated[Path | None, Option(FILE, "keys", "file with the secret that both ends share")] = None
     key: Annotated[Path | None, Option(FILE, "keys", "file with the private key of this end; wants a peer too")] = None
@@ -483,6 +492,8 @@ def _check_switch(settings: Settings) -> None:
             if option.group == "switch" and getattr(settings, option.name) != option.default:
                 raise ConfigurationError(f"{option.flag}: there is no switch with --mode tun: use --mode tap")
         _check_router(settings)
+    elif settings.mesh:
+        raise ConfigurationError("--mesh: joins routers in this version: use --mode tun, or leave it away")
     elif any(peer.port.networks for peer in settings.peer):
         raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
@@ -501,6 +512,12 @@ def _check_switch(settings: Settings) -> None:
 
 def _check_router(settings: Settings) -> None:
     """Each address leads to one peer, and each of several peers has some."""
+    if settings.mesh and not settings.peer:
+        raise ConfigurationError("--mesh: given with --secret-file, which two ends share: use --key and --peer")
+    if settings.mesh and settings.negotiation == "server":
+        raise ConfigurationError("--mesh: does not go with --negotiation server in this version: give --address")
+    if settings.mesh and settings.connect and not settings.address:
+        raise ConfigurationError("--mesh: a member's own address must be known: give --address")
     owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
     for number, peer in enumerate(settings.peer, 1):
         name = peer.port.name or f"peer {number}"

@@ -81,6 +81,7 @@ class DropReason(enum.StrEnum):
     MULTICAST_CHECKSUM = "multicast.checksum"
     MULTICAST_FULL = "multicast.full"
     MULTICAST_SCOPE = "multicast.scope"
+    MULTICAST_VLANS = "multicast.vlans-full"
     ARP_MALFORMED = "arp.malformed"
     ND_MALFORMED = "nd.malformed"
     ND_CHECKSUM = "nd.checksum"
@@ -92,6 +93,7 @@ class DropReason(enum.StrEnum):
     BRIDGE_PAUSE = "bridge.pause"
     BRIDGE_SOURCE = "bridge.source"
     BRIDGE_FLAPPING = "bridge.flapping"
+    BRIDGE_PINNED = "bridge.pinned"
     BRIDGE_FDB_FULL = "bridge.fdb-full"
     BRIDGE_SAME_PORT = "bridge.same-port"
     BRIDGE_ISOLATED = "bridge.isolated"
@@ -108,6 +110,10 @@ class DropReason(enum.StrEnum):
     MANGLE_FILTER = "mangle.filter"
     MANGLE_TTL = "mangle.ttl"
     MANGLE_HOOK = "mangle.hook"
+    # in the mesh
+    MESH_MALFORMED = "mesh.malformed"
+    MESH_STRANGER = "mesh.stranger"
+    MESH_FULL = "mesh.full"
     # in the router
     ROUTE_MALFORMED = "route.malformed"
     ROUTE_SOURCE = "route.source"

@@ -31,7 +31,6 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     entropy = os.urandom
     indices = IndexAllocator(entropy)
     identity, idents = _identity(keys)
-    methods = tuple(map(find_compression, settings.compress))
     handshakes = Handshakes(
         identity,
         Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress),
@@ -42,21 +41,28 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     )
     board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
-    timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
         words = settings.peer[number - 1].port if settings.peer else settings.port_defaults
         name = words.name or ("peer" if len(idents) == 1 else f"peer{number}")
-        session = Session(device.mode, drops, settings.span, device.offloads, methods)
         port = words.settings(name) if board is not None and device.mode is Mode.TAP else None
-        node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
+        node.add(make_peer(settings, node, device, ident, name), port)
     return node
+
+
+def make_peer(settings: Settings, node: Node, device: Device, ident: PeerId, name: str) -> Peer:
+    """A far end, to be added to the node."""
+    methods = tuple(map(find_compression, settings.compress))
+    session = Session(device.mode, node.drops, settings.span, device.offloads, methods)
+    timing = Timing(settings.keepalive, settings.rekey_after)
+    return Peer(ident, name, session, node.handshakes, timing, os.urandom)
 
 
 def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        if not any(peer.port.networks for peer in settings.peer) and not settings.enrols:
+        alone = len(settings.peer) < 2 and not settings.mesh and not settings.enrols
+        if alone and not any(peer.port.networks for peer in settings.peer):
             return None
         from caetun.daemon.routing import make_router
 
@@ -76,7 +82,7 @@ def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]
         return secret, [secret.peer]
     assert keys.private is not None  # the settings see to it
     psk = keys.psk.reveal() if keys.psk is not None else NO_PSK
-    known = dict.fromkeys(keys.peers, psk)
+    known: dict[bytes, bytes] = dict.fromkeys(keys.peers, psk)
     return StaticIdentity(keys.private.reveal(), known), [PeerId(peer) for peer in keys.peers]
 
 

@@ -23,7 +23,7 @@ from caetun.daemon import hostnet
 from caetun.daemon import loop as loops
 from caetun.daemon.control import Control
 from caetun.daemon.dialer import Dialer
-from caetun.daemon.engine import make_node
+from caetun.daemon.engine import make_node, make_peer
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.linuxbridge import LinuxBridge
 from caetun.daemon.negotiations import Negotiations
@@ -48,6 +48,7 @@ from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.daemon.mesh import Mesh
     from caetun.devices.base import Device
     from caetun.gateway.steward import Steward
     from caetun.mangle.pipeline import Pipeline
@@ -61,7 +62,9 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source"))
+AT_WILL: Final = frozenset(
+    ("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source", "mesh.relayed")
+)
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -113,6 +116,7 @@ class Daemon:
         self._steward: Steward | None = None
         self._pump: Pump | None = None
         self._pipeline: Pipeline | None = None
+        self._mesh: Mesh | None = None
         self._negotiations: Negotiations | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
@@ -143,6 +147,14 @@ class Daemon:
             self._dialer = Dialer(peer, settings.connect, self._context, pump, os.urandom)
             # At once: the first handshake message is on its way while the interface is being set up.
             self._dialer.start(time.monotonic())
+        if settings.mesh:
+            from caetun.daemon.mesh import make_mesh
+            from caetun.session.channel import Kind
+
+            self._mesh = make_mesh(
+                settings, node, pump, self._context, lambda ident, name: make_peer(settings, node, device, ident, name)
+            )
+            self._negotiations.services.add(Kind.MESH, self._mesh)
         self._signals()
         self._set_up_device(device, mtu)
         if settings.route:
@@ -278,6 +290,8 @@ class Daemon:
 
     def report(self, event: Event) -> None:
         """A line for the log."""
+        if self._mesh is not None:
+            event = self._mesh.told(event)
         level = logging.getLevelNamesMapping()[event.level.upper()]
         if event.event in AT_WILL:
             self._repeated.event(time.monotonic(), level, event.event, event.text, **event.fields)
@@ -297,17 +311,21 @@ class Daemon:
 
     def seek(self, peer: Peer) -> None:
         """Look for other ways to a peer."""
-        if self._dialer is not None:
+        if self._mesh is not None and self._mesh.owns(peer):
+            self._mesh.suspect(peer, True)
+        elif self._dialer is not None:
             self._dialer.seek(time.monotonic())
 
     def settled(self, peer: Peer) -> None:
         """A peer uses another link now."""
-        if self._dialer is not None:
+        if self._mesh is not None and self._mesh.owns(peer):
+            self._mesh.suspect(peer, False)
+        elif self._dialer is not None:
             self._dialer.settled(time.monotonic())
 
     def unanswered(self, peer: Peer, link: Link) -> None:
         """Nobody answers there."""
-        if self._dialer is not None:
+        if self._dialer is not None and not (self._mesh is not None and self._mesh.owns(peer)):
             self._dialer.unanswered(link, time.monotonic())
 
     def _network_changed(self) -> None:
@@ -382,7 +400,7 @@ class Daemon:
             self._pump.stop()
             if self._settings.verbose:
                 self.print_counters()
-        for part in (self._control, self._watch, self._negotiations):
+        for part in (self._control, self._watch, self._negotiations, self._mesh):
             if part is not None:
                 part.close()
         if self._bridge is not None:

@@ -30,6 +30,7 @@ from caetun.transports.udp_socket import (
     path_ceiling,
     segment_option,
     set_traffic_class,
+    source_towards,
 )
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.record import RECORD, Record
@@ -156,6 +157,10 @@ class UdpEndpoint:
             self._reactor.remove_reader(self._sock.fileno())
             self._reactor.remove_writer(self._sock.fileno())
         self._sock.close()
+
+    def seen_from(self, address: Address) -> tuple[str, int]:
+        """The address and port of ours from which datagrams leave for an address, before any NAT."""
+        return source_towards(self.family, address) or self.local, int(self._sock.getsockname()[1])
 
     def ceiling(self, address: Address) -> int:
         """Largest UDP payload in bytes that the interface towards an address carries (`udp_socket.path_ceiling`)."""

@@ -57,6 +57,11 @@ class UdpLink:
         """Largest datagram in bytes that the local interface could send to this far end, now."""
         return self._endpoint.ceiling(self.address)
 
+    @property
+    def seen_from(self) -> tuple[str, int]:
+        """The address and port of ours from which datagrams leave for there, before any NAT."""
+        return self._endpoint.seen_from(self.address)
+
     def resize(self, datagram: int) -> None:
         """Use datagrams of this many bytes from now on."""
         self.datagram = datagram

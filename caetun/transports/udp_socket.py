@@ -105,6 +105,16 @@ def path_ceiling(family: socket.AddressFamily, address: Address, mark: int = 0) 
     return max(0, min(mtu - overhead, MAX_BURST))
 
 
+def source_towards(family: socket.AddressFamily, address: Address) -> str:
+    """The address of this host from which datagrams leave for an address; "" if nobody knows, as without a route."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0]).removeprefix("::ffff:")
+    except OSError:
+        return ""
+
+
 def burst_size(ancillary: Iterable[tuple[int, int, bytes]], length: int) -> int:
     """Bytes of each datagram in a burst of `length` bytes, by the control messages that came with it."""
     for level, kind, data in ancillary:
