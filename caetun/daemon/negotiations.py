@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from caetun.daemon.outer import state_directory
@@ -18,7 +19,6 @@ from caetun.peers import Peer
 from caetun.ports import PortWords
 from caetun.session.channel import Kind
 from caetun.session.liveness import Timing
-from caetun.session.session import Session
 from caetun.settings import OPTIONS, Origin
 from caetun.types import Mode
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from caetun.daemon.hostnet import Interface
     from caetun.daemon.negotiator import Negotiator, Role
     from caetun.daemon.puller import Puller
-    from caetun.daemon.routing import PeerRoutes
     from caetun.devices.tuntap import TunTap
     from caetun.keyfiles import Keys
+    from caetun.l3.table import Network
     from caetun.negotiation.store import Store
     from caetun.node import Node
     from caetun.peers import Peer
@@ -69,8 +69,6 @@ class Negotiations:
         self._assigner: Assigner | None = None
         self._puller: Puller | None = None
         self._enrolments: Enrolments | None = None
-        self._members: PeerRoutes | None = None
-        """Of a router: what leads to peers that come, and to addresses that were assigned."""
         if settings.negotiation == "off":
             self.services.add(Kind.CONFIGURATION, Unnegotiated(hands))
         else:
@@ -97,6 +95,7 @@ class Negotiations:
 
     def _serve(self, keys: Keys, device: TunTap) -> Assigner:
         from caetun.daemon.assigner import Assigner, own_interfaces
+        from caetun.daemon.routing import granted
         from caetun.negotiation.pool import Pool
 
         settings = self._settings
@@ -106,36 +105,35 @@ class Negotiations:
             pool = Pool(
                 self._open_store(keys), settings.pool_network, settings.pool_reserved, [each.ip for each in own]
             )
-        if self._node.board is not None and device.mode is Mode.TUN:
-            from caetun.daemon.routing import PeerRoutes
-
-            self._members = PeerRoutes(self._node)
-            return Assigner(self._hands, self._node, settings, self._mtu, pool, self._members.assigned)
-        return Assigner(self._hands, self._node, settings, self._mtu, pool)
+        return Assigner(self._hands, self._node, settings, self._mtu, pool, partial(granted, self._node))
 
     def _enrol(self, keys: Keys, device: TunTap) -> None:
+        from caetun.daemon.engine import make_peer
         from caetun.daemon.enrolment import Enrolments
+        from caetun.l3.router import Router
         from caetun.negotiation.membership import Membership
 
         membership = Membership(self._open_store(keys))
-        settings, node = self._settings, self._node
+        node = self._node
+
+        networks: dict[Peer, Sequence[Network]] = {}
 
         def admit(key: bytes, name: str, words: PortWords | None) -> Peer:
-            ident = node.handshakes.admit(key)
-            session = Session(device.mode, node.drops, settings.span, device.offloads)
-            timing = Timing(self._settings.keepalive, settings.rekey_after)
-            peer = Peer(ident, name, session, node.handshakes, timing, os.urandom)
+            peer = make_peer(self._settings, node, device, node.handshakes.admit(key), name)
             said = words or PortWords()
             node.add(peer, said.settings(name) if device.mode is Mode.TAP else None)
-            if self._members is not None:
-                self._members.add(peer, said.networks)
+            if isinstance(node.board, Router):
+                node.board.name(node.port_of(peer), name)
+                node.board.add_routes(node.port_of(peer), said.networks)
+                networks[peer] = said.networks
             return peer
 
         def dismiss(peer: Peer, why: str) -> None:
             if self._assigner is not None:
                 self._assigner.forget(peer)
-            if self._members is not None:
-                self._members.remove(peer)
+            if isinstance(node.board, Router):
+                node.board.grant(node.port_of(peer), ())
+                node.board.remove_routes(networks.pop(peer, ()))
             self._hands.remove(peer, why)
 
         self._enrolments = Enrolments(self._hands, membership, admit, dismiss)

@@ -1,8 +1,8 @@
 """The client's part: what the server assigns passes the pull filter and the client's own settings, is applied to this
 host, and taken back at the end.
 
-Name servers, domains and the default route are not set here: whoever does so (`steering.follow`) is given them by
-`on_names`.
+Name servers, domains and the default route are not set here: whoever does so is given them by `on_names`; without it,
+they are told in the log and by `caetun show config`.
 """
 
 from __future__ import annotations
@@ -151,6 +151,11 @@ class Puller:
         self._hands.tell("info", "negotiation.configured", text, peer=peer.name)
         for failure in failures:
             self._hands.tell("warning", "route.failed", failure, peer=peer.name)
+        names = [f"{word} {value}" for word in ("dns", "domain") for value in getattr(self.assigned, word)]
+        names += ["gateway"] if self.assigned.gateway else []
+        if names and self.on_names is None:
+            text = f"not set on this host: {', '.join(names)}: set it yourself, or leave it"
+            self._hands.tell("info", "negotiation.names", text, peer=peer.name)
 
     # applying
 

@@ -301,15 +301,15 @@ class Pump:
         self._arm()
         return accepted
 
-    def doubt(self, peer: Peer) -> None:
-        """See whether the link to a peer still works: there is reason to think that it does not."""
-        peer.network_changed(time.monotonic(), self._out)
-        self.wake()
-
     def remove(self, peer: Peer, why: str) -> None:
         """Forget a far end."""
         self._node.remove(peer, why, time.monotonic(), self._out)
         self._flush()
+
+    def doubt(self, peer: Peer) -> None:
+        """See whether the link to a peer still works: there is reason to think that it does not."""
+        peer.network_changed(time.monotonic(), self._out)
+        self.wake()
 
     def network_changed(self) -> None:
         """This host's addresses or routes are others now."""

@@ -22,7 +22,7 @@ from caetun.session import kem
 from caetun.session.admission import Admission
 from caetun.session.cookies import Envelopes
 from caetun.session.freshness import Freshness
-from caetun.session.identity import Identity, PeerId, SecretIdentity, StaticIdentity
+from caetun.session.identity import NO_PSK, Identity, PeerId, SecretIdentity, StaticIdentity
 from caetun.session.noise import Entropy, HandshakeState, Keys
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.handshake import (
@@ -227,7 +227,7 @@ class Handshakes:
         """Know one more peer from now on, by its public key. Raises ConfigurationError."""
         if not isinstance(self._identity, StaticIdentity):
             raise ConfigurationError("a shared secret joins two hosts: use key pairs for more")
-        self._identity.admit(key)
+        self._identity.add(PeerId(key), NO_PSK)
         return PeerId(key)
 
     # both

@@ -89,15 +89,12 @@ class StaticIdentity:
         if self.target in peers:
             raise ConfigurationError("--peer: is this host's own public key: give the peer's key, not yours")
 
-    def admit(self, peer: bytes, psk: bytes = NO_PSK) -> None:
-        """Know one more peer, or a known one by another pre-shared key.
-
-        Raises ConfigurationError if its key is nobody's, or our own.
-        """
+    def add(self, peer: PeerId, psk: bytes) -> None:
+        """Know another peer, or a known one by another pre-shared key from now on. Raises ConfigurationError."""
         _checked(psk, "pre-shared key")
         _check_order(self._static, _checked(peer, "public key"))
         if peer == self.target:
-            raise ConfigurationError("a peer with this host's own public key: give it a key of its own")
+            raise ConfigurationError("a peer has this host's own public key")
         self._peers[peer] = psk
 
     def dismiss(self, peer: bytes) -> None:
