@@ -67,7 +67,7 @@ class Counting:
     def drained(self) -> None:
         self.send()
 
-    def burst_end(self) -> None:
+    def burst_end(self) -> bool:
         self.wakeups += 1
 
     def too_big(self, link: Link, datagram: int) -> None:
