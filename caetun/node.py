@@ -56,6 +56,7 @@ class Node:
     ) -> None:
         """`board`: joins several peers and the device; without, there is one peer, and nothing to decide."""
         self.handshakes = handshakes
+        """With which peers are made."""
         self._indices = indices
         self.drops = drops
         self.peers: dict[PeerId, Peer] = {}
@@ -63,6 +64,8 @@ class Node:
         self._ports: dict[int, tuple[Peer, Any]] = {}
         """Of the board, by number: `LOCAL` is the device, and not in here."""
         self._port_of: dict[Peer, int] = {}
+        self._next_port = 1
+        """Numbers are not used twice: the switch may remember a former one."""
         self._up: dict[Peer, LinkView | None] = {}
         """Peers whose ports are up -> the last link they were reached by."""
         self._heard: set[Peer] = set()
@@ -86,9 +89,19 @@ class Node:
     def add(self, peer: Peer, settings: Any = None) -> None:
         """Make a far end known; `settings` are those of its port on the board."""
         self.peers[peer.ident] = peer
-        number = len(self._ports) + 1
-        self._ports[number] = peer, settings
-        self._port_of[peer] = number
+        self._ports[self._next_port] = peer, settings
+        self._port_of[peer] = self._next_port
+        self._next_port += 1
+
+    def remove(self, peer: Peer, why: str, now: float, out: Output) -> None:
+        """Forget a far end, and end its session."""
+        self._retire(peer.expel(why, now, out))
+        if self.board is not None and peer in self._up:
+            self._port_changed(self.board, peer, now)
+        self.handshakes.forget(peer.ident)
+        del self.peers[peer.ident]
+        del self._ports[self._port_of.pop(peer)]
+        self._heard.discard(peer)
 
     def port_names(self) -> dict[int, str]:
         """The board's ports other than the device, by number."""

@@ -282,6 +282,13 @@ class Peer:
         else:
             self._drops.count(DropReason.NO_SESSION, len(batch))
 
+    def expel(self, why: str, now: float, out: Output) -> list[KeyPair]:
+        """The far end is not welcome any more: end the session; returns its key pairs."""
+        if not self.present:
+            return self.session.forget()
+        self.close(now, out)
+        return self._lost(why, now, out)
+
     def close(self, now: float, out: Output) -> None:
         """Tell the far end that we go."""
         self._journey.send(control.encode(control.Close(control.SHUTTING_DOWN)), now, out)

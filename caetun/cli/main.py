@@ -30,8 +30,14 @@ COMMANDS: Final = {
     "pubkey": Command("caetun.cli.keys", "pubkey", "read a private key, print its public key"),
     "gensecret": Command("caetun.cli.keys", "gensecret", "make a secret for both ends to share"),
     "show": Command(
-        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config, mangle"
+        "caetun.cli.show",
+        "main",
+        "ask a running tunnel: peers, links, ports, fdb, routes, leases, members, config, drops, ...",
     ),
+    "check": Command("caetun.cli.check", "main", "check a configuration file, and tell what it does"),
+    "invite": Command("caetun.cli.invite", "invite", "let a new host join this hub: prints a line, good once"),
+    "join": Command("caetun.cli.invite", "join", "join a hub by such a line: writes a configuration file"),
+    "expel": Command("caetun.cli.invite", "expel", "take away a host that has joined"),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "undo": Command("caetun.cli.undo", "main", "undo what a tunnel that was killed has left on this host"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),

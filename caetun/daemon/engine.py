@@ -61,13 +61,14 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        if len(settings.peer) < 2 and not settings.mesh and not any(peer.port.networks for peer in settings.peer):
+        routed = settings.mesh or settings.enrols or any(peer.port.networks for peer in settings.peer)
+        if len(settings.peer) < 2 and not routed:
             return None
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
     words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
-    if len(settings.peer) < 2 and not words and not settings.vlan:
+    if len(settings.peer) < 2 and not words and not settings.vlan and not settings.enrols:
         return None
     from caetun.daemon.switching import make_switchboard
 
@@ -81,7 +82,7 @@ def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]
         return secret, [secret.peer]
     assert keys.private is not None  # the settings see to it
     psk = keys.psk.reveal() if keys.psk is not None else NO_PSK
-    known: dict[bytes, bytes] = dict.fromkeys(keys.peers, psk)
+    known = dict.fromkeys(keys.peers, psk)
     return StaticIdentity(keys.private.reveal(), known), [PeerId(peer) for peer in keys.peers]
 
 

@@ -61,6 +61,10 @@ class Hands:
         """Send a message; False if there is nobody to send it to, or no room."""
         return self._pump().say(peer, kind, body)
 
+    def remove(self, peer: Peer, why: str) -> None:
+        """Forget a peer, and end its session."""
+        self._pump().remove(peer, why)
+
     def wake(self) -> None:
         """Let the core look at what is due: a gate was opened, an interval is another one."""
         self._pump().wake()

@@ -220,6 +220,15 @@ class Handshakes:
         """A peer is taken away. If it is added again, it will be told that we have forgotten what was said."""
         self.abandon(peer)
         self._incarnations.pop(peer, None)
+        if isinstance(self._identity, StaticIdentity):
+            self._identity.dismiss(peer)
+
+    def admit(self, key: bytes) -> PeerId:
+        """Know one more peer from now on, by its public key. Raises ConfigurationError."""
+        if not isinstance(self._identity, StaticIdentity):
+            raise ConfigurationError("a shared secret joins two hosts: use key pairs for more")
+        self._identity.admit(key)
+        return PeerId(key)
 
     # both
 
