@@ -27,7 +27,9 @@ BULK_RATE: Final = 5e6
 
 @pytest.fixture
 def street(lab: Lab) -> Street:
-    return Street(lab)
+    made = Street(lab)
+    made.at_most = AT_MOST
+    return made
 
 
 def answered(street: Street, seconds: float) -> float:
