@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "pubkey": Command("caetun.cli.keys", "pubkey", "read a private key, print its public key"),
     "gensecret": Command("caetun.cli.keys", "gensecret", "make a secret for both ends to share"),
     "show": Command(
-        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config"
+        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config, mangle"
     ),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "undo": Command("caetun.cli.undo", "main", "undo what a tunnel that was killed has left on this host"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
 from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum
@@ -33,7 +33,7 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     identity, idents = _identity(keys)
     handshakes = Handshakes(
         identity,
-        Hello(device.mode, device.offloads, mtu, MAX_RECORD),
+        Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress),
         Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum)),
         entropy=entropy,
         allocate_index=indices,
@@ -41,21 +41,27 @@ def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: D
     )
     board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
-    timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
         words = settings.peer[number - 1].port if settings.peer else settings.port_defaults
         name = words.name or ("peer" if len(idents) == 1 else f"peer{number}")
-        session = Session(device.mode, drops, settings.span, device.offloads)
         port = words.settings(name) if board is not None and device.mode is Mode.TAP else None
-        node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
+        node.add(make_peer(settings, node, device, ident, name), port)
     return node
+
+
+def make_peer(settings: Settings, node: Node, device: Device, ident: PeerId, name: str) -> Peer:
+    """A far end, to be added to the node."""
+    methods = tuple(map(find_compression, settings.compress))
+    session = Session(device.mode, node.drops, settings.span, device.offloads, methods)
+    timing = Timing(settings.keepalive, settings.rekey_after)
+    return Peer(ident, name, session, node.handshakes, timing, os.urandom)
 
 
 def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        if not any(peer.port.networks for peer in settings.peer):
+        if len(settings.peer) < 2 and not settings.mesh and not any(peer.port.networks for peer in settings.peer):
             return None
         from caetun.daemon.routing import make_router
 
@@ -75,7 +81,7 @@ def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]
         return secret, [secret.peer]
     assert keys.private is not None  # the settings see to it
     psk = keys.psk.reveal() if keys.psk is not None else NO_PSK
-    known: Mapping[bytes, bytes] = dict.fromkeys(keys.peers, psk)
+    known: dict[bytes, bytes] = dict.fromkeys(keys.peers, psk)
     return StaticIdentity(keys.private.reveal(), known), [PeerId(peer) for peer in keys.peers]
 
 

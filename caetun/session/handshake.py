@@ -168,6 +168,11 @@ class Handshakes:
         """What each peer is told, so that it knows whether we still know what was said on the control channel."""
 
     @property
+    def identity(self) -> Identity:
+        """Who we are, and whom we know."""
+        return self._identity
+
+    @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
         return self._policy.ciphers

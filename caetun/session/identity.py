@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from typing import Final, NewType, TypeAlias
 
 from caetun.errors import ConfigurationError, Refused
@@ -73,7 +73,7 @@ class StaticIdentity:
 
     pattern = "IKpsk2"
 
-    def __init__(self, private: bytes, peers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, private: bytes, peers: MutableMapping[bytes, bytes]) -> None:
         """`private`: 32 bytes; `peers`: public key -> pre-shared key or `NO_PSK`, read at each use, so it may change.
 
         Raises ConfigurationError.
@@ -88,6 +88,14 @@ class StaticIdentity:
             _check_order(self._static, peer)
         if self.target in peers:
             raise ConfigurationError("--peer: is this host's own public key: give the peer's key, not yours")
+
+    def add(self, peer: PeerId, psk: bytes) -> None:
+        """Know another peer, or a known one by another pre-shared key from now on. Raises ConfigurationError."""
+        _checked(psk, "pre-shared key")
+        _check_order(self._static, _checked(peer, "public key"))
+        if peer == self.target:
+            raise ConfigurationError("a peer has this host's own public key")
+        self._peers[peer] = psk
 
     def target_of(self, peer: PeerId) -> bytes:
         """What we must know to write to a peer."""
