@@ -31,9 +31,9 @@ from caetun.wire.record import Record
 MIN_SLEEP: Final = 0.001
 """Seconds at least between two looks: a deadline that does not move must not spin."""
 LONG_TICK: Final = 0.001
-"""Seconds of work after which a look at all deadlines is followed by a rest..."""
 REST: Final = 20
-"""...of so many times its length: strangers' messages must not make a hub of hundreds do nothing else."""
+"""A look at all deadlines that took more seconds is followed by a rest of so many times its length: strangers' messages
+must not make a hub of hundreds do nothing else."""
 HOLD_SECONDS: Final = 0.002
 """A fast link is full for less than that, time and again; a slow one takes no more than a superframe meanwhile."""
 QUIET_SECONDS: Final = 0.001

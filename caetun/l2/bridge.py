@@ -53,7 +53,6 @@ MAX_NOTICES: Final = 256
 """Notices kept until somebody takes them: each of them can be had by who sends the right frames."""
 TELL_SECONDS: Final = 5.0
 """People hear of a flapping address so often: in a loop it is one after the other. Counters have them all."""
-_FLAPPING: Final = "a loop, or two hosts with one address; held back"
 FULL_FRAME: Final = 1600
 """Bytes: what is longer counts as several frames in storm control, as it is where it leaves a device in pieces."""
 MAX_WAITING: Final = 1024
@@ -269,7 +268,7 @@ class Bridge:
                 if now - self._flapping_told_at >= TELL_SECONDS:
                     self._flapping_told_at = now
                     what = f"{source.hex(':')} keeps moving, now to {name}"
-                    self._tell(Notice("warning", "bridge.flapping", f"{what}: {_FLAPPING}"))
+                    self._tell(Notice("warning", "bridge.flapping", f"{what}: a loop, or one address twice; held"))
                 return False
             case Learned.FULL:
                 self._drops.count(DropReason.BRIDGE_FDB_FULL)  # the frame goes on: only its source is not remembered
@@ -323,7 +322,7 @@ class Bridge:
     @property
     def muted(self) -> list[int]:
         """Ports that forward nothing at the moment."""
-        return [number for number, port in self._ports.items() if port.muted]
+        return self.ports.muted
 
     # what is our own
 

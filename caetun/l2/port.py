@@ -91,6 +91,11 @@ class Ports:
         self.aware = self._always_aware or any(port.vlans is not None for port in self.table.values())
         self._reach.clear()
 
+    @property
+    def muted(self) -> list[int]:
+        """Ports that forward nothing at the moment."""
+        return [number for number, port in self.table.items() if port.muted]
+
     def vlans(self, number: int) -> PortVlans:
         """The VLANs of a port: on a bridge that knows them, a port of which none were said has VLAN 1 untagged."""
         found = self.table[number].vlans
