@@ -49,6 +49,7 @@ class PeerError(CaeTunError):
     def __init__(self, reason: DropReason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
+        self.detail = detail
 
 
 class Malformed(PeerError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from caetun.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from caetun.security.credentials import Credentials
     from caetun.settings import Settings
 
 # chosen by us
@@ -50,7 +51,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that settings name: either `secret`, or `private` and `peers` and perhaps `psk`."""
+    """The keys that settings name: either `secret`, or `private` or `credentials`, and `peers` and perhaps `psk`."""
 
     secret: Secret | None
     private: Secret | None
@@ -59,6 +60,8 @@ class Keys:
     psk: Secret | None
     warnings: tuple[str, ...]
     """One line for each file that others can read."""
+    credentials: Credentials | None = None
+    """Certificates, with --security tls."""
 
 
 def load_keys(settings: Settings) -> Keys:
@@ -73,8 +76,23 @@ def load_keys(settings: Settings) -> Keys:
             warnings.append(warning)
         return secret
 
+    credentials = _credentials(settings)
+    if credentials is not None:
+        warnings += credentials.warnings
     secret, private, psk = read(settings.secret_file), read(settings.key), read(settings.peer_psk_file)
-    return Keys(secret, private, tuple(peer.key for peer in settings.peer), psk, tuple(warnings))
+    return Keys(secret, private, tuple(peer.key for peer in settings.peer), psk, tuple(warnings), credentials)
+
+
+def _credentials(settings: Settings) -> Credentials | None:
+    if settings.security != "tls":
+        return None
+    # Imported here: it loads what only certificates need.
+    from caetun.security import credentials
+
+    assert settings.ca is not None  # the settings see to it
+    assert settings.cert is not None
+    assert settings.cert_key is not None
+    return credentials.load(settings.ca, settings.cert, settings.cert_key)
 
 
 def read_key(path: Path) -> tuple[Secret, str | None]:

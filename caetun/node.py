@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from caetun import notices
 from caetun.notices import Event
 from caetun.peers import LinkView, Output, Peer
 from caetun.types import DropReason, Drops
@@ -24,7 +25,7 @@ from caetun.wire.record import Record
 if TYPE_CHECKING:
     from caetun.l2.bridge import Bridge, PortSettings
     from caetun.l2.switchboard import Parcel, Switchboard
-    from caetun.session.handshake import Handshakes, PeerId
+    from caetun.session.handshake import PeerId, Refusal, Security
     from caetun.session.keypair import KeyPair
 
 
@@ -47,7 +48,7 @@ class Node:
     """Joins one device to its peers."""
 
     def __init__(
-        self, handshakes: Handshakes, indices: IndexAllocator, drops: Drops, switchboard: Switchboard | None = None
+        self, handshakes: Security, indices: IndexAllocator, drops: Drops, switchboard: Switchboard | None = None
     ) -> None:
         """`switchboard`: joins several peers and the device; without, there is one peer, and nothing to decide."""
         self._handshakes = handshakes
@@ -164,6 +165,8 @@ class Node:
             if answer.replies:
                 out.messages.append((link, answer.replies))
             established = answer.established
+            if answer.refusal is not None:
+                self._refused(link, answer.refusal, now, out)
             if established is None:
                 continue
             peer = self.peers[established.peer]
@@ -174,6 +177,19 @@ class Node:
             self._retire(stale)
             if self._board is not None and peer.present is not (peer in self._up):
                 self._port_changed(self._board, peer, now)
+
+    def _refused(self, link: LinkView, refusal: Refusal, now: float, out: Output) -> None:
+        """One side does not take the other for whom it says it is."""
+        peer = None if refusal.peer is None else self.peers.get(refusal.peer)
+        if peer is not None:
+            peer.refused(now)
+        out.events.append(notices.refused("" if peer is None else peer.name, link.name, refusal))
+
+    def expel(self, peer: Peer, why: str, now: float, out: Output) -> None:
+        """End the session of a far end that is not welcome any more."""
+        self._retire(peer.expel(why, now, out))
+        if self._board is not None and peer.present is not (peer in self._up):
+            self._port_changed(self._board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
         """Nothing more is waiting from the network right now. Hot: once a burst."""
@@ -220,9 +236,9 @@ class Node:
         local, parcels = board.tick(now)
         out.frames += local
         self._send(parcels, now, out)
-        notices = board.bridge.notices
-        out.events += [Event(notice.level, notice.event, notice.text, {}) for notice in notices]
-        notices.clear()
+        told = board.bridge.notices
+        out.events += [Event(notice.level, notice.event, notice.text, {}) for notice in told]
+        told.clear()
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""

@@ -27,6 +27,8 @@ _KEY: Final = re.compile(r"[A-Za-z0-9+/]{43}=")
 """Base64 of 32 bytes."""
 
 # chosen by us
+_BY_NAME: Final = "cn:"
+"""What a peer begins with that is known by the name in its certificate."""
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(s|m|h|)")
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -228,6 +230,13 @@ def _parse_peer(text: str) -> PeerRef:
     from caetun.session.identity import decode_key
 
     key, *words = text.split(",")
+    if key.startswith(_BY_NAME):
+        from caetun.session.engine import peer_id
+
+        name = key.removeprefix(_BY_NAME)
+        if not re.fullmatch("[^\\s,]{1,64}", name):
+            raise ValueError(f"{key!r} names nobody: write cn: and the name in the certificate, 1 to 64 characters")
+        return PeerRef(peer_id(name), parse_words(words), name)
     try:
         return PeerRef(decode_key(key.strip()), parse_words(words))
     except ConfigurationError as error:
@@ -298,6 +307,6 @@ FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexa
 DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
 TEXT: Final = Kind("NAME", _parse_text)
 FILE: Final = Kind("FILE", _parse_path)
-PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer)
+PEER: Final = Kind("PUBKEY|cn:NAME[,WORD...]", _parse_peer)
 PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md")
 BRIDGE: Final = Kind("NAME", _parse_bridge, "NAME or NAME:create")

@@ -35,7 +35,7 @@ from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
-    from caetun.session.handshake import Established, Handshakes, PeerId
+    from caetun.session.handshake import Established, PeerId, Security
     from caetun.session.keypair import KeyPair
     from caetun.session.pathmtu import PathMtu
 
@@ -60,7 +60,7 @@ class Peer:
         ident: PeerId,
         name: str,
         session: Session,
-        handshakes: Handshakes,
+        handshakes: Security,
         timing: Timing,
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -176,6 +176,12 @@ class Peer:
             self._up(link, now, out, announce)
         return stale
 
+    def refused(self, now: float) -> None:
+        """A handshake with the far end has ended by a refusal: rare attempts until somebody has mended it."""
+        self._ways.answered()
+        if self.connects:
+            self._caller.pause(now + MISMATCH_PAUSE)
+
     def _mismatch(self, now: float) -> None:
         """The far end carries what we cannot: no session, and rare attempts until somebody has mended it."""
         self._ways.answered()
@@ -258,6 +264,19 @@ class Peer:
         """Tell the far end that we go."""
         self._journey.send(control.encode(control.Close(control.SHUTTING_DOWN)), now, out)
 
+    def expel(self, why: str, now: float, out: Output) -> list[KeyPair]:
+        """The far end is not welcome any more: end the session; returns its key pairs."""
+        if not self.present:
+            return []
+        self._journey.send(control.encode(control.Close(control.REVOKED)), now, out)
+        return self._lost(why, now, out)
+
+    @property
+    def certificate(self) -> bytes:
+        """What the far end has shown in this session, DER; empty without a session or a certificate."""
+        pair = self.session.current
+        return b"" if pair is None else pair.established.certificate
+
     # inbound
 
     def record(self, pair: KeyPair, record: Record, link: LinkView, now: float, out: Output) -> list[KeyPair]:
@@ -313,9 +332,9 @@ class Peer:
                     if self._journey.acknowledged(answer, link, now, out):
                         self._caller.end()
                         self._unstage(now, out)
-                case control.Close() if pair is self.session.current:
+                case control.Close(reason) if pair is self.session.current:
                     # Under a former pair it is late: whoever sent it has been started again since.
-                    return self._lost("closed by the far end", now, out)
+                    return self._lost(notices.closed(reason), now, out)
         return []
 
     def burst_end(self, now: float, out: Output) -> None:

@@ -146,15 +146,32 @@ class Settings:
     ] = 300.0
     """Seconds."""
 
+    security: Annotated[
+        str, Option(choice("noise", "tls"), "keys", "who is who: by keys (noise), or by X.509 certificates (tls)")
+    ] = "noise"
     secret_file: Annotated[Path | None, Option(FILE, "keys", "file with the secret that both ends share")] = None
     key: Annotated[Path | None, Option(FILE, "keys", "file with the private key of this end; wants a peer too")] = None
     peer: Annotated[
         tuple[PeerRef, ...],
-        Option(PEER, "keys", "public key of a far end; with --mode tap there may be several", repeatable=True),
+        Option(
+            PEER,
+            "keys",
+            "public key of a far end, or the name in its certificate; with --mode tap there may be several",
+            repeatable=True,
+        ),
     ] = ()
     peer_psk_file: Annotated[
         Path | None, Option(FILE, "keys", "file with a pre-shared key on top of the key pairs")
     ] = None
+    ca: Annotated[Path | None, Option(FILE, "keys", "authorities whose certificates the far ends show (PEM)")] = None
+    cert: Annotated[Path | None, Option(FILE, "keys", "certificate of this end, and those between it and --ca")] = None
+    cert_key: Annotated[Path | None, Option(FILE, "keys", "its private key")] = None
+    crl: Annotated[
+        Path | None, Option(FILE, "keys", "certificates that the authorities have revoked; SIGHUP reads it again")
+    ] = None
+    tls_library: Annotated[str, Option(TEXT, "keys", "library for --security tls: openssl, tlslite, or a plugin's")] = (
+        "openssl"
+    )
 
     cipher: Annotated[
         str,
@@ -292,7 +309,19 @@ def check(settings: Settings) -> None:
 
 
 def _check_keys(settings: Settings) -> None:
-    """One shared secret, or a key of our own with one peer's."""
+    """One shared secret, or a key of our own with one peer's, or certificates."""
+    if settings.security == "tls":
+        _check_certificates(settings)
+        return
+    for name in ("ca", "cert", "cert_key", "crl"):
+        if getattr(settings, name):
+            raise ConfigurationError(f"{OPTIONS[name].flag}: certificates are used with --security tls only: add it")
+    for peer in settings.peer:
+        if peer.certificate_name:
+            raise ConfigurationError(
+                f"--peer: cn:{peer.certificate_name} names a certificate, which --security tls has: add it, or give a "
+                "public key"
+            )
     if settings.secret_file is None and settings.key is None:
         raise ConfigurationError(
             "keys: none given, and CaeTun never runs without: give --secret-file FILE "
@@ -309,6 +338,31 @@ def _check_keys(settings: Settings) -> None:
     keys = [peer.key for peer in settings.peer]
     if len(set(keys)) < len(keys):
         raise ConfigurationError("--peer: one public key is given twice: leave one away")
+
+
+def _check_certificates(settings: Settings) -> None:
+    """Certificates in place of keys."""
+    for name in ("secret_file", "key"):
+        if getattr(settings, name):
+            raise ConfigurationError(
+                f"{OPTIONS[name].flag}: --security tls has certificates instead of keys: leave it away, or the other"
+            )
+    for name in ("ca", "cert", "cert_key"):
+        if not getattr(settings, name):
+            raise ConfigurationError(
+                f"{OPTIONS[name].flag}: not given: --security tls wants --ca, --cert and --cert-key "
+                "(make them: caetun pki init, caetun pki issue)"
+            )
+    for peer in settings.peer:
+        if not peer.certificate_name:
+            raise ConfigurationError(
+                "--peer: a public key is given, but --security tls knows names: give cn:NAME, as in the certificate"
+            )
+    if not settings.peer:
+        raise ConfigurationError("--peer: none given: name the far end's certificate: --peer cn:NAME")
+    names = [peer.certificate_name for peer in settings.peer]
+    if len(set(names)) < len(names):
+        raise ConfigurationError("--peer: one certificate is named twice: leave one away")
 
 
 def _check_switch(settings: Settings) -> None:

@@ -55,6 +55,8 @@ class DropReason(enum.StrEnum):
     HANDSHAKE_INCOMPLETE = "handshake.incomplete"
     HANDSHAKE_OVERLOAD = "handshake.overload"
     HANDSHAKE_COOKIE = "handshake.cookie"
+    HANDSHAKE_TLS = "handshake.tls"
+    HANDSHAKE_CERTIFICATE = "handshake.certificate"
     # inside a record
     CONTAINER_MALFORMED = "container.malformed"
     ELEMENT_UNKNOWN = "container.unknown-element"

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "genkey": Command("caetun.cli.keys", "genkey", "print a new private key"),
     "pubkey": Command("caetun.cli.keys", "pubkey", "read a private key, print its public key"),
     "gensecret": Command("caetun.cli.keys", "gensecret", "make a secret for both ends to share"),
+    "pki": Command("caetun.cli.pki", "main", "keep a small certificate authority"),
     "show": Command("caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops"),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),

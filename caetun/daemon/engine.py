@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
-from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum
+from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum, Security
 from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity
 from caetun.session.session import Session
 from caetun.types import Drops, Mode
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from caetun.devices.base import Device
     from caetun.keyfiles import Keys
     from caetun.l2.switchboard import Switchboard
+    from caetun.security.trust import Trust
     from caetun.settings import Settings
 
 # chosen by us
@@ -26,25 +27,36 @@ MAX_RECORD: Final = 64 * 1024
 """Bytes of sealed record this side puts together: what one burst of datagrams can carry."""
 
 
-def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: Drops) -> Node:
-    """The core of a tunnel, with every peer the settings name. Raises ConfigurationError."""
+def make_node(
+    settings: Settings, keys: Keys, device: Device, mtu: int, drops: Drops, trust: Trust | None = None
+) -> Node:
+    """The core of a tunnel, with every peer the settings name. Raises ConfigurationError.
+
+    `trust`: with --security tls.
+    """
     entropy = os.urandom
     indices = IndexAllocator(entropy)
-    identity, idents = _identity(keys)
-    handshakes = Handshakes(
-        identity,
-        Hello(device.mode, device.offloads, mtu, MAX_RECORD),
-        Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum)),
-        entropy=entropy,
-        allocate_index=indices,
-        drops=drops,
-    )
+    hello = Hello(device.mode, device.offloads, mtu, MAX_RECORD)
+    policy = Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum))
+    handshakes: Security
+    if keys.credentials is not None:
+        # Imported here: most tunnels have keys.
+        from caetun.daemon import certificates
+
+        assert trust is not None
+        handshakes = certificates.handshakes(settings, keys, trust, (hello, policy), indices, drops)
+        idents = [PeerId(key) for key in keys.peers]
+    else:
+        identity, idents = _identity(keys)
+        handshakes = Handshakes(identity, hello, policy, entropy=entropy, allocate_index=indices, drops=drops)
     board = _switchboard(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
     timing = Timing(settings.keepalive, settings.rekey_after)
     for number, ident in enumerate(idents, 1):
-        words = settings.peer[number - 1].port if settings.peer else None
-        name = (words.name if words is not None else "") or ("peer" if len(idents) == 1 else f"peer{number}")
+        ref = settings.peer[number - 1] if settings.peer else None
+        words = None if ref is None else ref.port
+        said = "" if ref is None else ref.port.name or ref.certificate_name
+        name = said or ("peer" if len(idents) == 1 else f"peer{number}")
         session = Session(device.mode, drops, settings.span, device.offloads)
         port = None if words is None or board is None else words.settings(name)
         node.add(Peer(ident, name, session, handshakes, timing, entropy), port)

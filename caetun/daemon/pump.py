@@ -230,6 +230,11 @@ class Pump:
         peer.withdraw(link, time.monotonic(), self._out)
         self.wake()
 
+    def expel(self, peer: Peer, why: str) -> None:
+        """A peer is not welcome any more: its session ends at once."""
+        self._node.expel(peer, why, time.monotonic(), self._out)
+        self._flush()
+
     def network_changed(self) -> None:
         """This host's addresses or routes are others now."""
         self._node.network_changed(time.monotonic(), self._out)

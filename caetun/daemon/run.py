@@ -30,7 +30,7 @@ from caetun.daemon.pump import Pump
 from caetun.daemon.status import Status
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
-from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
+from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError, Refused
 from caetun.keyfiles import load_keys
 from caetun.peers import Event, Peer
 from caetun.runtime import socket_path
@@ -42,6 +42,7 @@ from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.security.trust import Trust
     from caetun.settings import Settings
 
 # chosen by us
@@ -51,7 +52,7 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent"))
+AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused"))
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -99,6 +100,7 @@ class Daemon:
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
         self._pump: Pump | None = None
+        self._trust: Trust | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
     # start
@@ -109,9 +111,13 @@ class Daemon:
         keys = load_keys(settings)
         for warning in keys.warnings:
             logs.event(log, logging.WARNING, "key.readable", warning)
+        if keys.credentials is not None:
+            from caetun.security.trust import Trust
+
+            self._trust = Trust(keys.credentials.authorities, settings.crl)
         device = self._device = self._open_device()
         mtu = self._mtu(device)
-        node = self._node = make_node(settings, keys, device, mtu, self.drops)
+        node = self._node = make_node(settings, keys, device, mtu, self.drops, self._trust)
         pump = self._pump = Pump(self._loop, node, device, self, Batch(BATCH_LIMIT))
         options = outer_options(settings)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
@@ -264,6 +270,7 @@ class Daemon:
 
     def _reload(self) -> None:
         """SIGHUP: what can change while running changes, the rest is named."""
+        self._look_at_revocations()
         if self._settings.config is None:
             text = "no configuration file was given (--config): nothing to read again"
             logs.event(log, logging.INFO, "reload", text)
@@ -279,6 +286,25 @@ class Daemon:
         if restart:
             text += f"; needs a restart: {', '.join(restart)}"
         logs.event(log, logging.INFO, "reload", text)
+
+    def _look_at_revocations(self) -> None:
+        """Read the revocation lists again, and end the sessions of those who are on them now."""
+        if self._trust is None or self._pump is None:
+            return
+        try:
+            self._trust.reload()
+        except CaeTunError as error:
+            logs.event(log, logging.ERROR, "reload.failed", f"revocations unchanged: {error}")
+            return
+        wall = time.time()
+        for peer in self._node.peers.values():
+            certificate = peer.certificate
+            if not certificate:
+                continue
+            try:
+                self._trust.check_revoked(certificate, wall)
+            except Refused as refused:
+                self._pump.expel(peer, refused.detail)
 
     def print_counters(self) -> None:
         """One line with everything that was counted."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from caetun.errors import Refused
-from caetun.session.identity import Identity, PeerId
+from caetun.session.identity import PeerId
 from caetun.session.noise import Entropy
 from caetun.types import DropReason
 from caetun.wire.handshake import MAC_SIZE, SALT_SIZE, Codes, CookieReply, Header, cut, encode_cookie_reply
@@ -100,13 +100,20 @@ class _Sent:
     """Of its first piece: what a cookie reply refers to."""
 
 
+class Addresses(Protocol):
+    """Knows what must be known to write to a peer."""
+
+    def target_of(self, peer: PeerId) -> bytes:
+        """32 bytes (docs/wire.md, section 2.2)."""
+
+
 class Envelopes:
     """Puts the codes on our handshake messages, and takes in the cookies that others demand.
 
     Keeps two messages and one cookie a peer at most.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Addresses) -> None:
         self._identity = identity
         self._sent: dict[int, _Sent] = {}
         """By sender index."""

@@ -14,7 +14,7 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from caetun.errors import ConfigurationError, PeerError, Refused
 from caetun.session import kem
@@ -108,6 +108,18 @@ class Established:
     """The peer's."""
     post_quantum: bool
     """Whether ML-KEM took part."""
+    certificate: bytes = b""
+    """The one the peer has shown, DER; none with Noise."""
+
+
+class Refusal(NamedTuple):
+    """A handshake that one side has ended because of who the other is: worth a word to a person, unlike garbage."""
+
+    why: str
+    peer: PeerId | None
+    """Who was called; None if he called us."""
+    theirs: bool
+    """Whether it is the far end that refuses us."""
 
 
 class Answer(NamedTuple):
@@ -116,6 +128,35 @@ class Answer(NamedTuple):
     replies: list[bytes]
     """Datagrams to send back to where it came from."""
     established: Established | None = None
+    refusal: Refusal | None = None
+
+
+class Security(Protocol):
+    """A security module: handshake messages in, handshake messages, traffic keys and a peer out. Pure."""
+
+    hello: Hello
+    """Ours."""
+    drops: Drops
+
+    @property
+    def ciphers(self) -> tuple[Cipher, ...]:
+        """The allowed ones, best first."""
+
+    def initiate(self, peer: PeerId, now: float, wall: float, cipher: Cipher | None = None) -> list[bytes]:
+        """Begin a handshake with a peer, or repeat what has got no answer yet; returns datagrams of up to 1,200 bytes.
+
+        `now`: monotonic seconds; `wall`: seconds since 1970; `cipher`: an allowed one, by default the best.
+        Raises ConfigurationError if peer or cipher is not known here.
+        """
+
+    def abandon(self, peer: PeerId) -> None:
+        """Forget the attempts to this peer, if there are any."""
+
+    def receive(self, datagram: Buffer, source: str, now: float, wall: float) -> Answer:
+        """Take in a datagram of type 1, 2 or 3; whatever is wrong with it is counted in `drops`.
+
+        `source`: address, a space and the port; `now`: monotonic seconds; `wall`: seconds since 1970.
+        """
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ _TYPE_PROBE: Final = 2
 _TYPE_PROBE_ACKNOWLEDGEMENT: Final = 3
 _TYPE_CLOSE: Final = 4
 SHUTTING_DOWN: Final = 1
+REVOKED: Final = 2
 
 
 class Report(NamedTuple):
