@@ -132,7 +132,7 @@ class Node:
 
     def _switch(self, board: Switchboard, peer: Peer, before: int, now: float, out: Output) -> None:
         """Decide on the frames a peer has just sent: they were put behind those that were there `before`."""
-        if peer.present is not (peer in self._up):
+        if peer.carries is not (peer in self._up):
             self._port_changed(board, peer, now)
         if len(out.frames) == before:
             return
@@ -145,9 +145,9 @@ class Node:
             self._tick_switch(board, now, out)
 
     def _port_changed(self, board: Switchboard, peer: Peer, now: float) -> None:
-        """A peer has come or gone, and its port with it."""
+        """A peer has come or gone, and its port with it; one whose frames are held back is not there for the switch."""
         number = self._port_of[peer]
-        if peer.present:
+        if peer.carries:
             self._up.add(peer)
             settings = self._ports[number][1]
             assert settings is not None, "a peer of a switch has been added with the settings of its port"
@@ -175,7 +175,7 @@ class Node:
                 if pair is not None and pair.local_index == established.local_index:
                     self._indices.sessions[pair.local_index] = (peer, pair)
             self._retire(stale)
-            if self._board is not None and peer.present is not (peer in self._up):
+            if self._board is not None and peer.carries is not (peer in self._up):
                 self._port_changed(self._board, peer, now)
 
     def _refused(self, link: LinkView, refusal: Refusal, now: float, out: Output) -> None:
@@ -231,7 +231,7 @@ class Node:
 
     def _tick_switch(self, board: Switchboard, now: float, out: Output) -> None:
         for peer in self.peers.values():
-            if peer.present is not (peer in self._up):
+            if peer.carries is not (peer in self._up):
                 self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local

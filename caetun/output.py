@@ -52,10 +52,12 @@ class Output:
     """(peer, link) that was offered and did not answer. It stays offered until it is withdrawn or offered again."""
     unused: list[Any] = field(default_factory=list)
     """Links that a peer has left, or that are too many: to be closed, and to be withdrawn if they were offered."""
+    said: list[tuple[Any, int, bytes]] = field(default_factory=list)
+    """(peer, kind, body) of what came by control channels, in order; MET and DEAF of `session/channel.py` among it."""
 
     def clear(self) -> None:
         """Forget everything."""
         for part in (self.records, self.probes, self.messages, self.frames, self.events):
             part.clear()
-        for rare in (self.seek, self.settled, self.unanswered, self.unused):
+        for rare in (self.seek, self.settled, self.unanswered, self.unused, self.said):
             rare.clear()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from caetun import notices
 from caetun.caller import Caller
+from caetun.conversation import Conversation
 from caetun.journey import Journey
 from caetun.notices import Event
 from caetun.output import LinkView, Output
@@ -80,6 +81,7 @@ class Peer:
         self._ways = Ways(entropy)
         self._caller = Caller(self, handshakes, Attempts(handshakes.ciphers, entropy), self._life, self._ways)
         self._journey = Journey(self, name, session, self._life, self._ways)
+        self.conversation = Conversation(self, self._journey, self._drops)
         self._differences = notices.Differences(handshakes.hello)
         self._ticked_at = 0.0
 
@@ -87,6 +89,11 @@ class Peer:
     def present(self) -> bool:
         """Whether there are keys to send with."""
         return self.session.current is not None
+
+    @property
+    def carries(self) -> bool:
+        """Whether frames pass: there are keys, and nobody has a reason to hold them back."""
+        return self.session.current is not None and not self.conversation.held
 
     @property
     def link(self) -> LinkView | None:
@@ -199,6 +206,7 @@ class Peer:
         self._life.reported()
         self._life.rekey_at = self._rekey_at(pair)
         self._ways.answered()
+        self.conversation.met(pair, out)
         before = len(out.records)
         if announce:
             out.events.append(notices.up(self.name, link.name, pair.established))
@@ -223,6 +231,9 @@ class Peer:
 
     def send_batch(self, batch: Batch, now: float, out: Output) -> None:
         """Frames from the device. Hot."""
+        if self.conversation.held:
+            self.conversation.dropped(len(batch))
+            return
         journey = self._journey
         link = journey.link
         pair = self.session.current
@@ -252,6 +263,10 @@ class Peer:
         out.records.append((link, self.session.seal_batch(batch, link.unit, link.max_record)))
         self._life.sent(now)
         return True
+
+    def say(self, kind: int, body: bytes, now: float, out: Output) -> bool:
+        """Send a message on the control channel; False if there is nobody to say it to, or no room (`Channel.send`)."""
+        return self.conversation.say(kind, body, now, out)
 
     def _stage(self, batch: Batch, now: float) -> None:
         """No keys or no link: keep the newest frames for a moment, if that may change."""
@@ -308,7 +323,14 @@ class Peer:
             self._journey.relieve(now, out)
         if controls:
             stale += self._controls(pair, controls, link, now, out)
+        if self.conversation.held and len(out.frames) > before:
+            self._hold_back(before, out)
         return stale
+
+    def _hold_back(self, before: int, out: Output) -> None:
+        """Frames that came in must not pass: those behind the first `before`."""
+        self.conversation.dropped(len(out.frames) - before)
+        del out.frames[before:]
 
     def _controls(
         self, pair: KeyPair, controls: list[control.Control], link: LinkView, now: float, out: Output
@@ -335,11 +357,17 @@ class Peer:
                 case control.Close(reason) if pair is self.session.current:
                     # Under a former pair it is late: whoever sent it has been started again since.
                     return self._lost(notices.closed(reason), now, out)
+                case control.Part() | control.PartAcknowledgement():
+                    self.conversation.heard(message, pair, out)
+        self.conversation.tick(now, out)
         return []
 
     def burst_end(self, now: float, out: Output) -> None:
         """Nothing more is waiting from the network."""
+        before = len(out.frames)
         elements = self.session.burst_end(now, out.frames)
+        if self.conversation.held and len(out.frames) > before:
+            self._hold_back(before, out)
         if elements:
             self._life.reports(now)
             self._journey.send(elements, now, out)
@@ -390,6 +418,7 @@ class Peer:
             if self.connects:
                 ways.doubt(now, deaf=True)
         self._journey.probe_path(now, out)
+        self.conversation.tick(now, out)
         return []
 
     def _rekey_at(self, pair: KeyPair) -> float:
@@ -430,7 +459,7 @@ class Peer:
             due += [life.rekey_at, life.unanswered_at if self.connects else None]
         if self.link is None:
             return due
-        due.append(life.keepalive_at)
+        due += [life.keepalive_at, self.conversation.next_deadline(self._ticked_at)]
         if self._unheard(pair):
             due.append(life.greet_at(pair.born))
         suspect_at = self.session.suspect_at(life.overdue_since)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = (
     *("wire", "offload", "session", "l2", "l3", "notices.py", "output.py", "way.py", "ways.py", "journey.py"),
-    *("caller.py", "peers.py", "node.py", "transports/ladder.py"),
+    *("caller.py", "conversation.py", "peers.py", "node.py", "transports/ladder.py"),
 )
 
 IMPURE_MODULES = {

@@ -75,6 +75,9 @@ class Shell(Protocol):
     def closed(self, link: Link, why: str) -> None:
         """A link is gone; the core is told next."""
 
+    def said(self, peer: Peer, kind: int, body: bytes) -> None:
+        """A peer has said something on its control channel (`Output.said`)."""
+
 
 class Pump:
     """Fulfils `transports.base.Arrivals`."""
@@ -158,7 +161,7 @@ class Pump:
         self._node.records_received(link, records, time.monotonic(), out)
         if out.frames:
             self._write(out.frames)
-        if out.records or out.probes or out.events:
+        if out.records or out.probes or out.events or out.said:
             self._flush()
 
     def messages(self, link: Link, messages: list[bytes]) -> None:
@@ -235,6 +238,13 @@ class Pump:
         self._node.expel(peer, why, time.monotonic(), self._out)
         self._flush()
 
+    def say(self, peer: Peer, kind: int, body: bytes) -> bool:
+        """Send a peer a message on its control channel; False if there is nobody to say it to, or no room."""
+        accepted = peer.say(kind, body, time.monotonic(), self._out)
+        self._flush()
+        self._arm()
+        return accepted
+
     def network_changed(self) -> None:
         """This host's addresses or routes are others now."""
         self._node.network_changed(time.monotonic(), self._out)
@@ -258,7 +268,16 @@ class Pump:
             self.totals.records_out += len(records)
             if link.full and self._is_reading and not self._draining:
                 self._hold_device()
-        if out.messages or out.probes or out.events or out.settled or out.seek or out.unanswered or out.unused:
+        if (
+            out.messages
+            or out.probes
+            or out.events
+            or out.settled
+            or out.seek
+            or out.unanswered
+            or out.unused
+            or out.said
+        ):
             self._flush_rare(out)
             return
         out.records.clear()
@@ -270,7 +289,7 @@ class Pump:
         for link, messages in out.messages:
             link.send_messages(messages)
         events, settled, seek = list(out.events), list(out.settled), list(out.seek)
-        unanswered, unused = list(out.unanswered), list(out.unused)
+        unanswered, unused, said = list(out.unanswered), list(out.unused), list(out.said)
         out.clear()
         shell = self._shell
         for event in events:
@@ -285,6 +304,8 @@ class Pump:
             shell.unused(link)
         for peer in seek:
             shell.seek(peer)
+        for peer, kind, body in said:
+            shell.said(peer, kind, body)
         self._arm()
 
     # time

@@ -34,11 +34,12 @@ from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkE
 from caetun.keyfiles import load_keys
 from caetun.peers import Event, Peer
 from caetun.runtime import socket_path
+from caetun.session.channel import MET
 from caetun.settings import Origin, reread
 from caetun.transports import base as transports
 from caetun.transports import registry
 from caetun.transports.base import Context, Link, Target
-from caetun.types import Drops
+from caetun.types import DropReason, Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
@@ -258,6 +259,11 @@ class Daemon:
         """A link is gone."""
         if self._dialer is not None:
             self._dialer.closed(link, why, time.monotonic())
+
+    def said(self, peer: Peer, kind: int, body: bytes) -> None:
+        """A peer has said something on its control channel."""
+        if kind > MET:
+            self.drops.count(DropReason.CHANNEL_UNKNOWN)
 
     def _signals(self) -> None:
         # uvloop loses those that come before it runs: they wait until then.

@@ -68,28 +68,27 @@ class Agreed(NamedTuple):
 class Agreement:
     """One node's way to agree."""
 
-    def __init__(self, hello: Hello, policy: Policy, psk: bytes, entropy: Entropy) -> None:
+    def __init__(self, policy: Policy, psk: bytes, entropy: Entropy) -> None:
         """`psk`: 32 bytes."""
-        self._hello = hello
         self._policy = policy
         self._psk = psk
         self._entropy = entropy
         self._kem = policy.post_quantum is not PostQuantum.OFF and kem.supported()
 
-    def propose(self, wall: float) -> Offer:
-        """The initiator's part. `wall`: seconds since 1970."""
+    def propose(self, hello: Hello, wall: float) -> Offer:
+        """The initiator's part. `hello`: ours; `wall`: seconds since 1970."""
         private, nonce = DhKey(self._entropy(tls.SHARE_SIZE)), self._entropy(tls.NONCE_SIZE)
         kem_key = kem.DecapsulationKey(self._entropy) if self._kem else None
-        greeting = Greeting(self._hello, int(wall) * 1_000_000_000, None if kem_key is None else kem_key.public)
+        greeting = Greeting(hello, int(wall) * 1_000_000_000, None if kem_key is None else kem_key.public)
         message = tls.encode_inner(tls.InnerGreeting(nonce, private.public, encode_greeting(greeting)))
         return Offer(private, kem_key, nonce, message)
 
-    def accept(self, theirs: tls.InnerGreeting, view: View) -> Agreed:
+    def accept(self, theirs: tls.InnerGreeting, ours: Hello, view: View) -> Agreed:
         """The responder's answer and keys. Raises PeerError."""
         greeting = decode_greeting(theirs.hello, INITIATION)
         shared, ciphertext = self._encapsulate(greeting.encapsulation_key)
         private, nonce = DhKey(self._entropy(tls.SHARE_SIZE)), self._entropy(tls.NONCE_SIZE)
-        hello = encode_greeting(Greeting(self._hello, ciphertext=ciphertext))
+        hello = encode_greeting(Greeting(ours, ciphertext=ciphertext))
         message = tls.encode_inner(tls.InnerGreeting(nonce, private.public, hello))
         material = private.exchange(theirs.share) + self._psk + shared + theirs.nonce + nonce
         keys = traffic_keys(material, view, tls.encode_inner(theirs), message)

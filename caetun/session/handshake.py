@@ -22,6 +22,7 @@ from caetun.session.admission import Admission
 from caetun.session.cookies import Envelopes
 from caetun.session.freshness import Freshness
 from caetun.session.identity import Identity, PeerId, SecretIdentity, StaticIdentity
+from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy, HandshakeState, Keys
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.handshake import (
@@ -152,6 +153,9 @@ class Security(Protocol):
     def abandon(self, peer: PeerId) -> None:
         """Forget the attempts to this peer, if there are any."""
 
+    def forget(self, peer: PeerId) -> None:
+        """A peer is taken away."""
+
     def receive(self, datagram: Buffer, source: str, now: float, wall: float) -> Answer:
         """Take in a datagram of type 1, 2 or 3; whatever is wrong with it is counted in `drops`.
 
@@ -204,6 +208,7 @@ class Handshakes:
         """By local index."""
         self._attempts_to: dict[PeerId, deque[int]] = {}
         """Local indices, oldest first."""
+        self._incarnations = Incarnations(entropy)
 
     @property
     def ciphers(self) -> tuple[Cipher, ...]:
@@ -226,7 +231,9 @@ class Handshakes:
         noise = self._noise(cipher, index, keys, initiator=True)
         kem_key = kem.DecapsulationKey(self._entropy) if self._kem_enabled else None
         offer = None if kem_key is None else kem_key.public
-        greeting = Greeting(self.hello, time=self._freshness.stamp(wall), encapsulation_key=offer)
+        greeting = Greeting(
+            self._incarnations.hello_to(peer, self.hello), time=self._freshness.stamp(wall), encapsulation_key=offer
+        )
         message = noise.write_message(encode_greeting(greeting))
         self._freshness.sent(noise.ephemeral)
         self._attempts[index] = _Attempt(peer, cipher, noise, kem_key, now)
@@ -241,6 +248,11 @@ class Handshakes:
         for index in self._attempts_to.pop(peer, ()):
             del self._attempts[index]
         self._envelopes.forget(peer, INITIATION)
+
+    def forget(self, peer: PeerId) -> None:
+        """A peer is taken away. If it is added again, it will be told that we have forgotten what was said."""
+        self.abandon(peer)
+        self._incarnations.forget(peer)
 
     # both
 
@@ -305,7 +317,9 @@ class Handshakes:
         self._freshness.check_replay(peer, greeting.time)
         shared, ciphertext = self._encapsulate(greeting.encapsulation_key)
         noise.psk = self._identity.psk_of(peer)
-        response = noise.write_message(encode_greeting(Greeting(self.hello, ciphertext=ciphertext)))
+        response = noise.write_message(
+            encode_greeting(Greeting(self._incarnations.hello_to(peer, self.hello), ciphertext=ciphertext))
+        )
         self._freshness.accept(peer, greeting.time)
         index = self._fresh_index()
         established = _established(noise, shared, peer, cipher, (index, header.sender), greeting.hello)

@@ -35,6 +35,7 @@ from caetun.session.handshake import (
     Refusal,
 )
 from caetun.session.identity import PeerId
+from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy
 from caetun.session.serving import Channel, Served, Serving, opening_of
 from caetun.types import Buffer, DropReason, Drops
@@ -105,7 +106,8 @@ class TlsHandshakes:
         self._allocate_index = allocate_index
         self._gates = [Admission(target, entropy, drops) for target in identity.targets]
         self._envelopes = Envelopes(identity)
-        self._agreement = Agreement(hello, policy, identity.psk, entropy)
+        self._agreement = Agreement(policy, identity.psk, entropy)
+        self._incarnations = Incarnations(entropy)
         self._long = library.chain_size + ANSWER_OVERHEAD > AMPLIFICATION * MAX_DATAGRAM
         self._attempts: dict[int, _Attempt] = {}
         """By local index."""
@@ -154,6 +156,11 @@ class TlsHandshakes:
         for index in self._attempts_to.pop(peer, ()):
             del self._attempts[index]
         self._envelopes.forget(peer, INITIATION)
+
+    def forget(self, peer: PeerId) -> None:
+        """A peer is taken away."""
+        self.abandon(peer)
+        self._incarnations.forget(peer)
 
     # both
 
@@ -268,7 +275,7 @@ class TlsHandshakes:
         certificate = served.engine.certificates[0]
         view = View(SUITES[served.cipher], served.remote_index, index, (certificate, self._library.certificate))
         try:
-            agreed = self._agreement.accept(theirs, view)
+            agreed = self._agreement.accept(theirs, self._incarnations.hello_to(peer, self.hello), view)
         except PeerError as error:
             raise TlsFailure(str(error)) from None
         established = Established(
@@ -349,7 +356,7 @@ class TlsHandshakes:
                 raise Refused(DropReason.HANDSHAKE_CERTIFICATE, why)
         except Refused as refused:
             raise self._refusal(attempt.engine, refused) from None
-        return self._agreement.propose(wall)
+        return self._agreement.propose(self._incarnations.hello_to(attempt.peer, self.hello), wall)
 
     def _conclude(self, index: int, attempt: _Attempt, theirs: tls.InnerGreeting) -> Established:
         """The end of a handshake of ours. Raises TlsFailure."""

@@ -16,12 +16,20 @@ from caetun.wire.element import CONTROL, HEAD
 _REPORT: Final = struct.Struct(">BQQ")
 _PROBE: Final = struct.Struct(">BIH")
 _CLOSE: Final = struct.Struct(">BB")
+_PART: Final = struct.Struct(">BBBQ")
+_PART_ACKNOWLEDGEMENT: Final = struct.Struct(">BQI")
+MAX_PART: Final = 1024
+"""Bytes of a message that one part carries at most."""
+ACKNOWLEDGED_BEYOND: Final = 32
+"""Parts behind the first missing one that an acknowledgement can name."""
 PROBE_SIZE: Final = HEAD.size + _PROBE.size
 """Bytes of a probe's element."""
 _TYPE_REPORT: Final = 1
 _TYPE_PROBE: Final = 2
 _TYPE_PROBE_ACKNOWLEDGEMENT: Final = 3
 _TYPE_CLOSE: Final = 4
+_TYPE_PART: Final = 5
+_TYPE_PART_ACKNOWLEDGEMENT: Final = 6
 SHUTTING_DOWN: Final = 1
 REVOKED: Final = 2
 
@@ -57,7 +65,29 @@ class Close(NamedTuple):
     reason: int
 
 
-Control: TypeAlias = Report | Probe | ProbeAcknowledgement | Close
+class Part(NamedTuple):
+    """A run of a message on the control channel (`session/channel.py`)."""
+
+    sequence: int
+    """Counts the parts that its sender has sent to this far end, from 0."""
+    kind: int
+    """Of the message, 1..255."""
+    last: bool
+    """Whether the message ends with it."""
+    body: bytes
+    """At most `MAX_PART` bytes."""
+
+
+class PartAcknowledgement(NamedTuple):
+    """Which parts have come."""
+
+    expected: int
+    """The first sequence number that is missing."""
+    beyond: int
+    """Bit n is set if `expected` + 1 + n has come."""
+
+
+Control: TypeAlias = Report | Probe | ProbeAcknowledgement | Close | Part | PartAcknowledgement
 
 
 def _element(body: bytes) -> bytes:
@@ -75,6 +105,10 @@ def encode(control: Control) -> bytes:
             return _element(_PROBE.pack(_TYPE_PROBE_ACKNOWLEDGEMENT, ident, size))
         case Close(reason):
             return _element(_CLOSE.pack(_TYPE_CLOSE, reason))
+        case Part(sequence, kind, last, part):
+            return _element(_PART.pack(_TYPE_PART, kind, last, sequence) + part)
+        case PartAcknowledgement(expected, beyond):
+            return _element(_PART_ACKNOWLEDGEMENT.pack(_TYPE_PART_ACKNOWLEDGEMENT, expected, beyond))
 
 
 def decode(body: Buffer) -> Control | None:
@@ -82,11 +116,14 @@ def decode(body: Buffer) -> Control | None:
     if not len(body):
         raise Malformed(DropReason.CONTROL_MALFORMED, "empty")
     kind = body[0]
+    if kind == _TYPE_PART:
+        return _decode_part(body)
     layout = {
         _TYPE_REPORT: _REPORT,
         _TYPE_PROBE: _PROBE,
         _TYPE_PROBE_ACKNOWLEDGEMENT: _PROBE,
         _TYPE_CLOSE: _CLOSE,
+        _TYPE_PART_ACKNOWLEDGEMENT: _PART_ACKNOWLEDGEMENT,
     }.get(kind)
     if layout is None:
         return None
@@ -99,4 +136,16 @@ def decode(body: Buffer) -> Control | None:
         return Probe(*values)
     if kind == _TYPE_PROBE_ACKNOWLEDGEMENT:
         return ProbeAcknowledgement(*values)
+    if kind == _TYPE_PART_ACKNOWLEDGEMENT:
+        return PartAcknowledgement(*values)
     return Close(*values)
+
+
+def _decode_part(body: Buffer) -> Part:
+    """Raises Malformed."""
+    if not _PART.size <= len(body) <= _PART.size + MAX_PART:
+        raise Malformed(DropReason.CONTROL_MALFORMED, f"a part of {len(body)} bytes")
+    _, kind, last, sequence = _PART.unpack_from(body)
+    if not kind or last > 1:
+        raise Malformed(DropReason.CONTROL_MALFORMED, f"a part of kind {kind}, {last}")
+    return Part(sequence, kind, bool(last), bytes(body[_PART.size :]))

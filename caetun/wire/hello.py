@@ -25,7 +25,17 @@ MTU: Final = 4
 ENCAPSULATION_KEY: Final = 5
 CIPHERTEXT: Final = 6
 MAX_RECORD: Final = 7
-LENGTHS: Final = {TIME: 12, MODE: 1, OFFLOADS: 4, MTU: 2, ENCAPSULATION_KEY: 1184, CIPHERTEXT: 1088, MAX_RECORD: 4}
+INCARNATION: Final = 8
+LENGTHS: Final = {
+    TIME: 12,
+    MODE: 1,
+    OFFLOADS: 4,
+    MTU: 2,
+    ENCAPSULATION_KEY: 1184,
+    CIPHERTEXT: 1088,
+    MAX_RECORD: 4,
+    INCARNATION: 8,
+}
 """Bytes of each field's value."""
 MODE_NUMBERS: Final = {Mode.TUN: 1, Mode.TAP: 2}
 DEFAULT_MTU: Final = 1500
@@ -51,12 +61,16 @@ class Hello:
     """Of its device, in bytes, 68..65535."""
     max_record: int = DEFAULT_MAX_RECORD
     """Longest sealed record it puts together again, in bytes, 1024..2^32-1."""
+    incarnation: int = 0
+    """By which the far end knows whether this side remembers what was said on the control channel: 64 bits, chosen when
+    it began or forgot; 0: it has no control channel."""
 
     def __post_init__(self) -> None:
         if not (
             0 <= self.offloads < 1 << 32
             and SMALLEST_MTU <= self.mtu < 1 << 16
             and SMALLEST_MAX_RECORD <= self.max_record < 1 << 32
+            and 0 <= self.incarnation < 1 << 64
         ):
             raise ValueError(f"a number in {self} is out of its range")
 
@@ -85,6 +99,7 @@ def encode_greeting(greeting: Greeting) -> bytes:
         ENCAPSULATION_KEY: greeting.encapsulation_key,
         CIPHERTEXT: greeting.ciphertext,
         MAX_RECORD: hello.max_record.to_bytes(4, "big"),
+        INCARNATION: hello.incarnation.to_bytes(8, "big") if hello.incarnation else None,
     }
     return b"".join(_FIELD.pack(kind, len(value)) + value for kind, value in fields.items() if value is not None)
 
@@ -104,6 +119,7 @@ def decode_greeting(payload: bytes, kind: int) -> Greeting:
             _number(fields, OFFLOADS, 0),
             _number(fields, MTU, DEFAULT_MTU),
             _number(fields, MAX_RECORD, DEFAULT_MAX_RECORD),
+            _number(fields, INCARNATION, 0),
         )
     except ValueError as error:
         raise _malformed(str(error)) from None

@@ -6,6 +6,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,7 +62,8 @@ def test_two_nodes_agree(kind: str, cipher: Cipher, policy: Policy) -> None:
     assert agree(a, b)
     assert a.initiator
     assert (a.peer, b.peer) == (pair.to_b, pair.to_a)
-    assert (a.hello, b.hello) == (B_HELLO, A_HELLO)
+    assert [replace(each.hello, incarnation=0) for each in (a, b)] == [B_HELLO, A_HELLO]
+    assert 0 != a.hello.incarnation != b.hello.incarnation != 0
     assert a.cipher is b.cipher is cipher
     assert a.post_quantum is b.post_quantum is (policy is HYBRID)
     assert len({a.send_key, a.receive_key}) == 2
@@ -81,12 +83,13 @@ def test_a_second_implementation_can_read_docs_wire() -> None:
     keys = Keys(DhKey(B_KEY), psk=PSK)
     noise = HandshakeState("Noise_IKpsk2_25519_AESGCM_SHA256", False, prologue, keys, lambda size: b"\x05" * size)
     payload = noise.read_message(initiation[12:-32])
-    assert payload == (
+    assert payload[:-8] == (
         struct.pack(">BHQI", 1, 12, int(WALL), 0)
         + b"\x02\x00\x01\x02"
         + b"\x03\x00\x04\x00\x00\x00\x0f"
         + b"\x04\x00\x02\x23\x28"
         + b"\x07\x00\x04\x00\x00\xff\xff"
+        + b"\x08\x00\x08"
     )
     covered = struct.pack(">BBBBII", 2, 0, 1, 1, 77, sender) + noise.write_message(b"\x02\x00\x01\x01")
     pair.a.hear([with_mac1(covered, public_key(A_KEY))], "elsewhere 1")
@@ -103,6 +106,17 @@ def test_keys_differ_each_time() -> None:
     first, second = pair.a.established
     assert len({first.send_key, first.receive_key, second.send_key, second.receive_key}) == 4
     assert pair.drops() == {}
+
+
+def test_a_peer_is_told_the_same_incarnation_until_it_is_forgotten() -> None:
+    pair = Pair()
+    told = []
+    for now in (0.0, 1.0, 2.0):
+        pair.deliver(pair.initiate(now), now)
+        told.append(pair.b.established[-1].hello.incarnation)
+        if now == 1.0:
+            pair.a.handshakes.forget(pair.to_b)
+    assert told[0] == told[1] != told[2]
 
 
 def test_both_initiate_at_once() -> None:

@@ -14,6 +14,8 @@ from caetun.wire.control import (
     SHUTTING_DOWN,
     Close,
     Control,
+    Part,
+    PartAcknowledgement,
     Probe,
     ProbeAcknowledgement,
     Report,
@@ -28,6 +30,8 @@ controls: st.SearchStrategy[Control] = st.one_of(
     st.builds(Probe, longs, shorts),
     st.builds(ProbeAcknowledgement, longs, shorts),
     st.builds(Close, bytes_),
+    st.builds(Part, long_longs, st.integers(1, 255), st.booleans(), st.binary(max_size=1024)),
+    st.builds(PartAcknowledgement, long_longs, longs),
 )
 
 
@@ -48,6 +52,9 @@ def test_a_message_survives(control: Control) -> None:
         (Probe(0x01020304, 1472), "02 01020304 05c0"),
         (ProbeAcknowledgement(0x01020304, 1472), "03 01020304 05c0"),
         (Close(SHUTTING_DOWN), "04 01"),
+        (Part(258, 1, True, b"hi"), "05 01 01 0000000000000102 6869"),
+        (Part(0, 255, False, b""), "05 ff 00 0000000000000000"),
+        (PartAcknowledgement(258, 5), "06 0000000000000102 00000005"),
     ],
 )
 def test_bytes_on_the_wire(control: Control, body: str) -> None:
@@ -55,13 +62,23 @@ def test_bytes_on_the_wire(control: Control, body: str) -> None:
     assert encode(control) == struct.pack(">I", 6 << 24 | len(value)) + value
 
 
-@pytest.mark.parametrize("kind", [0, 5, 6, 255])
+@pytest.mark.parametrize("kind", [0, 7, 255])
 def test_a_type_of_a_later_version_is_skipped(kind: int) -> None:
     assert decode(bytes([kind])) is None
     assert decode(bytes([kind]) + bytes(300)) is None
 
 
-@pytest.mark.parametrize("body", [b"", *(bytes([kind]) + bytes(rest) for kind in (1, 2, 3, 4) for rest in (0, 5, 20))])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        *(bytes([kind]) + bytes(rest) for kind in (1, 2, 3, 4, 6) for rest in (0, 5, 20)),
+        bytes.fromhex("05 01 01 00000000000000"),
+        bytes.fromhex("05 00 01 0000000000000000"),  # no kind
+        bytes.fromhex("05 01 02 0000000000000000"),  # neither last nor not
+        bytes.fromhex("05 01 01 0000000000000000") + bytes(1025),
+    ],
+)
 def test_another_length_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed) as malformed:
         decode(body)
@@ -69,13 +86,13 @@ def test_another_length_is_malformed(body: bytes) -> None:
 
 
 @given(
-    st.binary(max_size=24) | st.tuples(st.integers(0, 6), st.binary(max_size=18)).map(lambda t: bytes([t[0]]) + t[1])
+    st.binary(max_size=24) | st.tuples(st.integers(0, 7), st.binary(max_size=18)).map(lambda t: bytes([t[0]]) + t[1])
 )
 def test_decoder_is_total(body: bytes) -> None:
     try:
         control = decode(body)
     except Malformed:
         return
-    assert (control is None) == (body[0] not in (1, 2, 3, 4))
+    assert (control is None) == (body[0] not in (1, 2, 3, 4, 5, 6))
     if control is not None:
         assert encode(control)[HEAD.size :] == body
