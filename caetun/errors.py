@@ -5,6 +5,7 @@
      ├── HostError             this machine refuses or lacks something                      exit 4
      │    ├── DeviceError      the TUN/TAP device
      │    └── NetworkError     binding, resolving, routes, addresses
+     ├── AuthenticationRefused the far end does not let this side in                          exit 5
      └── PeerError             what came from the far end; never leaves the core
           ├── Malformed        bytes that do not parse; raised by decoders in `wire/`
           └── Refused          parsed, but not acceptable (authentication, replay, policy)
@@ -41,6 +42,12 @@ class DeviceError(HostError):
 
 class NetworkError(HostError):
     """An address cannot be bound, a name not resolved, a setting of the host not made."""
+
+
+class AuthenticationRefused(CaeTunError):
+    """The far end does not let this side in."""
+
+    exit_status = 5
 
 
 class PeerError(CaeTunError):

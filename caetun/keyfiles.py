@@ -61,7 +61,7 @@ class Keys:
     warnings: tuple[str, ...]
     """One line for each file that others can read."""
     credentials: Credentials | None = None
-    """Certificates, with --security tls."""
+    """Certificates that this side shows."""
 
 
 def load_keys(settings: Settings) -> Keys:
@@ -84,14 +84,11 @@ def load_keys(settings: Settings) -> Keys:
 
 
 def _credentials(settings: Settings) -> Credentials | None:
-    if settings.security != "tls":
+    if settings.cert is None or settings.cert_key is None:
         return None
     # Imported here: it loads what only certificates need.
     from caetun.security import credentials
 
-    assert settings.ca is not None  # the settings see to it
-    assert settings.cert is not None
-    assert settings.cert_key is not None
     return credentials.load(settings.ca, settings.cert, settings.cert_key)
 
 

@@ -12,6 +12,7 @@ Time is an argument; what is to be done comes back in the `Output` that the call
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from caetun.wire.record import Record
 if TYPE_CHECKING:
     from caetun.l2.bridge import Bridge, PortSettings
     from caetun.l2.switchboard import Parcel, Switchboard
-    from caetun.session.handshake import PeerId, Refusal, Security
+    from caetun.session.handshake import Established, PeerId, Refusal, Security
     from caetun.session.keypair import KeyPair
 
 
@@ -61,6 +62,9 @@ class Node:
         self._port_of: dict[Peer, int] = {}
         self._up: set[Peer] = set()
         """Peers whose ports are up."""
+        self._last_port = 0
+        self.guest: Callable[[PeerId, Established, LinkView], Peer | None] | None = None
+        """Makes a peer, and adds it, of somebody whom no configuration names; None if there is no room for one."""
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
 
@@ -72,9 +76,32 @@ class Node:
     def add(self, peer: Peer, settings: PortSettings | None = None) -> None:
         """Make a far end known; `settings` are those of its port on the switch."""
         self.peers[peer.ident] = peer
-        number = len(self._ports) + 1
+        number = self._last_port = self._last_port + 1
         self._ports[number] = peer, settings
         self._port_of[peer] = number
+
+    def remove(self, peer: Peer) -> None:
+        """A far end is not known any more; its session, if there is one, ends without a word."""
+        self._retire(peer.session.forget())
+        if self._board is not None and peer in self._up:
+            self._port_changed(self._board, peer, 0.0)
+        del self.peers[peer.ident]
+        del self._ports[self._port_of.pop(peer)]
+        self._heard.discard(peer)
+        self._handshakes.forget(peer.ident)
+
+    def estrange(self, peer: Peer) -> None:
+        """Both ends forget what was said: when they meet again, they are strangers."""
+        peer.conversation.estrange()
+        self._handshakes.forget(peer.ident)
+
+    def rename(self, peer: Peer, name: str) -> None:
+        """A far end is known by another name from now on."""
+        peer.rename(name)
+        number = self._port_of[peer]
+        settings = self._ports[number][1]
+        if settings is not None:
+            self._ports[number] = peer, dataclasses.replace(settings, name=name)
 
     @property
     def bridge(self) -> Bridge | None:
@@ -169,7 +196,11 @@ class Node:
                 self._refused(link, answer.refusal, now, out)
             if established is None:
                 continue
-            peer = self.peers[established.peer]
+            peer = self.peers.get(established.peer)
+            if peer is None and self.guest is not None:
+                peer = self.guest(established.peer, established, link)
+            if peer is None:
+                continue
             stale = peer.established(established, link, now, out)
             for pair in (peer.session.current, *peer.session.unconfirmed):
                 if pair is not None and pair.local_index == established.local_index:

@@ -279,6 +279,11 @@ class Peer:
         """Tell the far end that we go."""
         self._journey.send(control.encode(control.Close(control.SHUTTING_DOWN)), now, out)
 
+    def rename(self, name: str) -> None:
+        """It is known by another name from now on."""
+        self.name = name
+        self._journey.rename(name)
+
     def expel(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is not welcome any more: end the session; returns its key pairs."""
         if not self.present:

@@ -63,6 +63,7 @@ GROUPS: Final = {
     "device": "device",
     "switch": "switch (--mode tap with several peers)",
     "keys": "keys",
+    "auth": "authentication",
     "session": "session",
     "general": "configuration and messages",
 }
@@ -172,6 +173,25 @@ class Settings:
     tls_library: Annotated[str, Option(TEXT, "keys", "library for --security tls: openssl, tlslite, or a plugin's")] = (
         "openssl"
     )
+
+    auth: Annotated[
+        tuple[str, ...],
+        Option(
+            TEXT,
+            "auth",
+            "whoever calls must pass this, in order: key, certificate, password, totp, command, or a plugin's",
+            repeatable=True,
+        ),
+    ] = ()
+    users: Annotated[
+        Path | None, Option(FILE, "auth", "users and their passwords, see `caetun passwd`; SIGHUP reads it again")
+    ] = None
+    auth_command: Annotated[Path | None, Option(FILE, "auth", "program that decides, see docs/authentication.md")] = (
+        None
+    )
+    credentials: Annotated[
+        Path | None, Option(FILE, "auth", "user and password for a far end that asks; without: asks at the terminal")
+    ] = None
 
     cipher: Annotated[
         str,
@@ -296,6 +316,7 @@ def check(settings: Settings) -> None:
             "where to: neither --listen nor --connect given: wait with --listen :PORT or call with --connect HOST:PORT"
         )
     _check_keys(settings)
+    _check_auth(settings)
     _check_outer(settings)
     _check_switch(settings)
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
@@ -313,9 +334,11 @@ def _check_keys(settings: Settings) -> None:
     if settings.security == "tls":
         _check_certificates(settings)
         return
-    for name in ("ca", "cert", "cert_key", "crl"):
-        if getattr(settings, name):
-            raise ConfigurationError(f"{OPTIONS[name].flag}: certificates are used with --security tls only: add it")
+    for name in ("ca", "crl"):
+        if getattr(settings, name) and "certificate" not in settings.auth:
+            raise ConfigurationError(
+                f"{OPTIONS[name].flag}: is for --security tls or --auth certificate: add one of them, or leave it away"
+            )
     for peer in settings.peer:
         if peer.certificate_name:
             raise ConfigurationError(
@@ -333,11 +356,35 @@ def _check_keys(settings: Settings) -> None:
                 raise ConfigurationError(
                     f"{OPTIONS[name].flag}: cannot be used with --secret-file: choose a shared secret or key pairs"
                 )
-    elif not settings.peer:
+    elif not settings.peer and not _takes_guests(settings):
         raise ConfigurationError("--peer: no public key given: give the far end's (there: caetun pubkey < KEYFILE)")
     keys = [peer.key for peer in settings.peer]
     if len(set(keys)) < len(keys):
         raise ConfigurationError("--peer: one public key is given twice: leave one away")
+
+
+def _takes_guests(settings: Settings) -> bool:
+    """Whether far ends may come that are not named: those who call must then say who they are."""
+    return bool(settings.auth) and "key" not in settings.auth and not settings.connect
+
+
+def _check_auth(settings: Settings) -> None:
+    """Whoever asks has something to compare the answers with."""
+    if settings.auth and not settings.listen:
+        raise ConfigurationError("--auth: asks those who call, and nobody can: add --listen, or leave it away")
+    if (settings.cert is None) != (settings.cert_key is None):
+        given, missing = ("--cert", "--cert-key") if settings.cert else ("--cert-key", "--cert")
+        raise ConfigurationError(f"{given}: given without {missing}: a certificate is shown with its key, give both")
+    asked = set(settings.auth)
+    wanted = (("users", {"password", "totp"}), ("auth_command", {"command"}), ("ca", {"certificate"}))
+    for name, modules in wanted:
+        flag, value = OPTIONS[name].flag, getattr(settings, name)
+        if asked & modules and value is None:
+            raise ConfigurationError(f"{flag}: not given: --auth {min(asked & modules)} needs it")
+        if value is not None and not asked & modules and name != "ca":
+            raise ConfigurationError(f"{flag}: of no use without --auth {' or '.join(sorted(modules))}: add it")
+    if "totp" in asked and not asked & {"password", "certificate", "command"}:
+        raise ConfigurationError("--auth: totp alone does not say whose code it is: put password before it")
 
 
 def _check_certificates(settings: Settings) -> None:
@@ -358,7 +405,7 @@ def _check_certificates(settings: Settings) -> None:
             raise ConfigurationError(
                 "--peer: a public key is given, but --security tls knows names: give cn:NAME, as in the certificate"
             )
-    if not settings.peer:
+    if not settings.peer and not _takes_guests(settings):
         raise ConfigurationError("--peer: none given: name the far end's certificate: --peer cn:NAME")
     names = [peer.certificate_name for peer in settings.peer]
     if len(set(names)) < len(names):

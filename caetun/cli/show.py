@@ -37,9 +37,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of a table")
     parser.add_argument("--watch", action="store_true", help="again every second, until interrupted")
     arguments = parser.read(argv)
-    path = _find(arguments.dev)
+    path = find(arguments.dev)
     while True:
-        rows = ask(path, arguments.what)
+        rows = question(path, {"show": arguments.what})
         text = json.dumps(rows) if arguments.json else table(rows)
         if arguments.watch and sys.stdout.isatty():
             text = _CLEAR + text
@@ -49,7 +49,8 @@ def main(argv: list[str]) -> int:
         time.sleep(_WATCH_SECONDS)
 
 
-def _find(device: str | None) -> Path:
+def find(device: str | None) -> Path:
+    """The socket of a device's tunnel, or of the only one. Raises CaeTunError."""
     if device is not None:
         return socket_path(device)
     found = sockets()
@@ -61,13 +62,13 @@ def _find(device: str | None) -> Path:
     return found[0]
 
 
-def ask(path: Path, what: str) -> list[dict[str, Any]]:
+def question(path: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
     """The rows that a tunnel answers with. Raises HostError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(_PATIENCE)
             sock.connect(str(path))
-            sock.sendall(json.dumps({"show": what}).encode() + b"\n")
+            sock.sendall(json.dumps(asked).encode() + b"\n")
             with sock.makefile("rb") as lines:
                 answer = json.loads(lines.readline() or b"{}")
     except OSError as error:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from caetun.errors import ConfigurationError
+from caetun.errors import ConfigurationError, Refused
 from caetun.session.engine import CertificateIdentity, TlsLibrary, ca_target, psk_target
-from caetun.session.handshake import Policy
 from caetun.session.identity import NO_PSK, PeerId
-from caetun.session.tls import TlsHandshakes
-from caetun.types import Drops
-from caetun.wire.hello import Hello
 
 if TYPE_CHECKING:
+    from caetun.daemon.pump import Pump
     from caetun.keyfiles import Keys
+    from caetun.node import Node
     from caetun.security.credentials import Credentials
     from caetun.security.trust import Trust
     from caetun.settings import Settings
@@ -29,32 +27,21 @@ ENTRY_POINTS: Final = "caetun.tls"
 """Other packages' libraries: functions that take `Credentials` and return a `TlsLibrary`."""
 
 
-def handshakes(
-    settings: Settings,
-    keys: Keys,
-    trust: Trust,
-    terms: tuple[Hello, Policy],
-    allocate_index: Callable[[], int],
-    drops: Drops,
-) -> TlsHandshakes:
-    """The module, ready for use. Raises ConfigurationError."""
-    credentials = keys.credentials
-    assert credentials is not None
+def identity(settings: Settings, keys: Keys) -> CertificateIdentity:
+    """Who we are, and whom we know."""
+    assert keys.credentials is not None
     psk = NO_PSK if keys.psk is None else keys.psk.reveal()
     if keys.psk is not None:
         targets = [psk_target(psk)]
     else:
-        targets = [ca_target(each) for each in credentials.authorities[:MAX_TARGETS]]
-    peers = {PeerId(peer.key): peer.certificate_name for peer in settings.peer}
-    identity = CertificateIdentity(targets, peers, psk)
-    return TlsHandshakes(
-        library(settings.tls_library, credentials), trust, identity, *terms,
-        entropy=os.urandom, allocate_index=allocate_index, drops=drops,
-    )  # fmt: skip
+        targets = [ca_target(each) for each in keys.credentials.authorities[:MAX_TARGETS]]
+    return CertificateIdentity(targets, {PeerId(peer.key): peer.certificate_name for peer in settings.peer}, psk)
 
 
-def library(name: str, credentials: Credentials) -> TlsLibrary:
-    """The TLS library of that name. Raises ConfigurationError."""
+def library(settings: Settings, keys: Keys) -> TlsLibrary:
+    """The TLS library that the settings name. Raises ConfigurationError."""
+    name, credentials = settings.tls_library, keys.credentials
+    assert credentials is not None
     if name in LIBRARIES:
         made: TlsLibrary = import_module(LIBRARIES[name]).Library(credentials)
         return made
@@ -67,3 +54,15 @@ def library(name: str, credentials: Credentials) -> TlsLibrary:
         raise ConfigurationError(f"--tls-library: {name}: no such library: there are {known}")
     make: Callable[[Credentials], TlsLibrary] = found[name].load()
     return make(credentials)
+
+
+def expel_revoked(node: Node, pump: Pump, trust: Trust) -> None:
+    """End the sessions of those whose certificates are good no more."""
+    wall = time.time()
+    for peer in node.peers.values():
+        if not peer.certificate:
+            continue
+        try:
+            trust.check_revoked(peer.certificate, wall)
+        except Refused as refused:
+            pump.expel(peer, refused.detail)

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,11 @@ MAX_CLIENTS: Final = 16
 class Control:
     """Answers on a Unix socket."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, path: Path, status: Status) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, path: Path, status: Status, revoke: Callable[[str], int]
+    ) -> None:
+        """`revoke`: shuts out a user or peer, and tells how many sessions that ended."""
+        self._revoke = revoke
         self._loop = loop
         self._path = path
         self._status = status
@@ -92,8 +97,10 @@ class Control:
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             question = json.loads(line)
+            if isinstance(question.get("revoke"), str):
+                return {"rows": [{"revoked": question["revoke"], "sessions": self._revoke(question["revoke"])}]}
             what = question["show"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"error": 'not understood: write {"show": "..."}'}
         rows = self._status.ask(what, time.monotonic()) if isinstance(what, str) else None
         if rows is None:

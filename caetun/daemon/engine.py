@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
-from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum, Security
+from caetun.ports import PortWords
+from caetun.session.handshake import Cipher, Established, Handshakes, PeerId, Policy, PostQuantum, Security
 from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity
 from caetun.session.session import Session
 from caetun.types import Drops, Mode
@@ -20,16 +21,35 @@ if TYPE_CHECKING:
     from caetun.keyfiles import Keys
     from caetun.l2.switchboard import Switchboard
     from caetun.security.trust import Trust
+    from caetun.session.engine import CertificateIdentity
     from caetun.settings import Settings
+
+Identity: TypeAlias = "StaticIdentity | SecretIdentity | CertificateIdentity"
 
 # chosen by us
 MAX_RECORD: Final = 64 * 1024
 """Bytes of sealed record this side puts together: what one burst of datagrams can carry."""
 
 
-def make_node(
+class Core(NamedTuple):
+    """A node, and what makes it grow."""
+
+    node: Node
+    identity: Identity
+    make_guest: Callable[[Established], Peer]
+    """A peer that no configuration names, added to the node; to be taken away by `Core.dismiss`."""
+    several: bool
+    """Whether there is something that decides between peers."""
+
+    def dismiss(self, peer: Peer) -> None:
+        """Take such a peer away."""
+        self.identity.unlearn(peer.ident)
+        self.node.remove(peer)
+
+
+def make_core(
     settings: Settings, keys: Keys, device: Device, mtu: int, drops: Drops, trust: Trust | None = None
-) -> Node:
+) -> Core:
     """The core of a tunnel, with every peer the settings name. Raises ConfigurationError.
 
     `trust`: with --security tls.
@@ -39,34 +59,65 @@ def make_node(
     hello = Hello(device.mode, device.offloads, mtu, MAX_RECORD)
     policy = Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum))
     handshakes: Security
-    if keys.credentials is not None:
+    identity: Identity
+    if settings.security == "tls":
         # Imported here: most tunnels have keys.
         from caetun.daemon import certificates
+        from caetun.session.tls import TlsHandshakes
 
         assert trust is not None
-        handshakes = certificates.handshakes(settings, keys, trust, (hello, policy), indices, drops)
+        identity = certificates.identity(settings, keys)
+        terms = certificates.library(settings, keys), trust, identity, hello, policy
+        handshakes = TlsHandshakes(*terms, entropy=entropy, allocate_index=indices, drops=drops)
         idents = [PeerId(key) for key in keys.peers]
     else:
-        identity, idents = _identity(keys)
-        handshakes = Handshakes(identity, hello, policy, entropy=entropy, allocate_index=indices, drops=drops)
+        named, idents = _identity(keys)
+        identity = named
+        handshakes = Handshakes(named, hello, policy, entropy=entropy, allocate_index=indices, drops=drops)
     board = _switchboard(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
     timing = Timing(settings.keepalive, settings.rekey_after)
+
+    def peer_of(ident: PeerId, name: str) -> Peer:
+        session = Session(device.mode, drops, settings.span, device.offloads)
+        return Peer(ident, name, session, handshakes, timing, entropy)
+
+    def make_guest(established: Established) -> Peer:
+        ident = established.peer
+        in_certificate = () if trust is None or not established.certificate else trust.names_of(established.certificate)
+        identity.learn(ident, in_certificate[0] if in_certificate else "")
+        name = f"guest-{ident[:4].hex()}"
+        guest = peer_of(ident, name)
+        node.add(guest, None if board is None else PortWords(name).settings(name))
+        return guest
+
     for number, ident in enumerate(idents, 1):
         ref = settings.peer[number - 1] if settings.peer else None
         words = None if ref is None else ref.port
         said = "" if ref is None else ref.port.name or ref.certificate_name
         name = said or ("peer" if len(idents) == 1 else f"peer{number}")
-        session = Session(device.mode, drops, settings.span, device.offloads)
         port = None if words is None or board is None else words.settings(name)
-        node.add(Peer(ident, name, session, handshakes, timing, entropy), port)
-    return node
+        node.add(peer_of(ident, name), port)
+    return Core(node, identity, make_guest, board is not None)
+
+
+def make_trust(settings: Settings) -> Trust | None:
+    """Whose certificates are good, if any are wanted. Raises ConfigurationError."""
+    if settings.ca is None:
+        return None
+    # Imported here: most tunnels have keys.
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from caetun.security.credentials import read_certificates
+    from caetun.security.trust import Trust
+
+    return Trust([each.public_bytes(Encoding.DER) for each in read_certificates(settings.ca, "--ca")], settings.crl)
 
 
 def _switchboard(settings: Settings, mode: Mode, drops: Drops) -> Switchboard | None:
     """A switch if there is something to decide: between two ends there is not, unless the user says so."""
     said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if mode is not Mode.TAP or (len(settings.peer) < 2 and not said):
+    if mode is not Mode.TAP or (len(settings.peer) < 2 and not said and not settings.auth):
         return None
     # Imported here: most tunnels join two ends.
     from caetun.daemon.switching import make_switchboard
@@ -81,7 +132,7 @@ def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]
         return secret, [secret.peer]
     assert keys.private is not None  # the settings see to it
     psk = keys.psk.reveal() if keys.psk is not None else NO_PSK
-    known: Mapping[bytes, bytes] = dict.fromkeys(keys.peers, psk)
+    known: dict[bytes, bytes] = dict.fromkeys(keys.peers, psk)
     return StaticIdentity(keys.private.reveal(), known), [PeerId(peer) for peer in keys.peers]
 
 

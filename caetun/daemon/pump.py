@@ -83,7 +83,7 @@ class Pump:
     """Fulfils `transports.base.Arrivals`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, node: Node, device: Device, shell: Shell, batch: Batch) -> None:
-        self._loop = loop
+        self.loop = loop
         self._node = node
         self._device = device
         self._shell = shell
@@ -118,9 +118,9 @@ class Pump:
             return
         self._is_reading = wanted
         if wanted:
-            self._loop.add_reader(self._device.fileno(), self._device_readable)
+            self.loop.add_reader(self._device.fileno(), self._device_readable)
         else:
-            self._loop.remove_reader(self._device.fileno())
+            self.loop.remove_reader(self._device.fileno())
 
     def wake(self) -> None:
         """Let the node look at its deadlines now."""
@@ -202,7 +202,7 @@ class Pump:
     def _hold_device(self) -> None:
         """A link is full: wait a moment before what comes is put into its backlog, which costs a copy."""
         self._reading(False)
-        self._hold = self._loop.call_later(HOLD_SECONDS, self._held)
+        self._hold = self.loop.call_later(HOLD_SECONDS, self._held)
 
     def _held(self) -> None:
         self._hold = None
@@ -211,7 +211,7 @@ class Pump:
 
     def too_big(self, link: Link, datagram: int) -> None:
         """The local kernel refused a datagram: sent from within `_flush`, so handled after it."""
-        self._loop.call_soon(self._too_big, link, datagram)
+        self.loop.call_soon(self._too_big, link, datagram)
 
     def _too_big(self, link: Link, datagram: int) -> None:
         self._node.too_big(link, datagram, time.monotonic(), self._out)
@@ -325,4 +325,4 @@ class Pump:
         delay = MAX_SLEEP if due is None else min(MAX_SLEEP, max(MIN_SLEEP, due - now))
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(delay, self._tick)
+        self._timer = self.loop.call_later(delay, self._tick)

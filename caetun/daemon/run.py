@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 from caetun import logs
 from caetun.daemon import hostnet
 from caetun.daemon import loop as loops
+from caetun.daemon.authentication import Authentication
 from caetun.daemon.control import Control
 from caetun.daemon.dialer import Dialer
-from caetun.daemon.engine import make_node
+from caetun.daemon.engine import make_core, make_trust
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.linuxbridge import LinuxBridge
 from caetun.daemon.netwatch import NetWatch
@@ -30,11 +31,11 @@ from caetun.daemon.pump import Pump
 from caetun.daemon.status import Status
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
-from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError, Refused
+from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
 from caetun.keyfiles import load_keys
 from caetun.peers import Event, Peer
 from caetun.runtime import socket_path
-from caetun.session.channel import MET
+from caetun.session.channel import MET, Kind
 from caetun.settings import Origin, reread
 from caetun.transports import base as transports
 from caetun.transports import registry
@@ -43,7 +44,6 @@ from caetun.types import DropReason, Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
-    from caetun.security.trust import Trust
     from caetun.settings import Settings
 
 # chosen by us
@@ -101,7 +101,7 @@ class Daemon:
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
         self._pump: Pump | None = None
-        self._trust: Trust | None = None
+        self._authentication: Authentication | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
     # start
@@ -112,14 +112,13 @@ class Daemon:
         keys = load_keys(settings)
         for warning in keys.warnings:
             logs.event(log, logging.WARNING, "key.readable", warning)
-        if keys.credentials is not None:
-            from caetun.security.trust import Trust
-
-            self._trust = Trust(keys.credentials.authorities, settings.crl)
+        trust = make_trust(settings)
         device = self._device = self._open_device()
         mtu = self._mtu(device)
-        node = self._node = make_node(settings, keys, device, mtu, self.drops, self._trust)
+        core = make_core(settings, keys, device, mtu, self.drops, trust)
+        node = core.node
         pump = self._pump = Pump(self._loop, node, device, self, Batch(BATCH_LIMIT))
+        self._authentication = Authentication(settings, keys, core, pump, trust, self.failed)
         options = outer_options(settings)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
         for where in settings.listen:
@@ -129,12 +128,18 @@ class Daemon:
             self._dialer = Dialer(peer, settings.connect, self._context, pump, os.urandom)
             # At once: the first handshake message is on its way while the interface is being set up.
             self._dialer.start(time.monotonic())
+        self._authentication.start(self._loop)
         self._signals()
         self._set_up_device(device, mtu)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
-        self._control = Control(self._loop, socket_path(device.name), Status(node, self.drops, lambda: self._dialer))
+        self._control = Control(
+            self._loop,
+            socket_path(device.name),
+            Status(node, self.drops, lambda: self._dialer),
+            self._authentication.revoke,
+        )
         try:
             self._control.start()
         except NetworkError as error:
@@ -262,7 +267,13 @@ class Daemon:
 
     def said(self, peer: Peer, kind: int, body: bytes) -> None:
         """A peer has said something on its control channel."""
-        if kind > MET:
+        if self._authentication is None:
+            return
+        if kind <= MET:
+            self._authentication.met(peer, kind)
+        elif kind == Kind.AUTHENTICATION:
+            self._authentication.heard(peer, body)
+        else:
             self.drops.count(DropReason.CHANNEL_UNKNOWN)
 
     def _signals(self) -> None:
@@ -276,7 +287,8 @@ class Daemon:
 
     def _reload(self) -> None:
         """SIGHUP: what can change while running changes, the rest is named."""
-        self._look_at_revocations()
+        if self._authentication is not None:
+            self._authentication.reread()
         if self._settings.config is None:
             text = "no configuration file was given (--config): nothing to read again"
             logs.event(log, logging.INFO, "reload", text)
@@ -292,25 +304,6 @@ class Daemon:
         if restart:
             text += f"; needs a restart: {', '.join(restart)}"
         logs.event(log, logging.INFO, "reload", text)
-
-    def _look_at_revocations(self) -> None:
-        """Read the revocation lists again, and end the sessions of those who are on them now."""
-        if self._trust is None or self._pump is None:
-            return
-        try:
-            self._trust.reload()
-        except CaeTunError as error:
-            logs.event(log, logging.ERROR, "reload.failed", f"revocations unchanged: {error}")
-            return
-        wall = time.time()
-        for peer in self._node.peers.values():
-            certificate = peer.certificate
-            if not certificate:
-                continue
-            try:
-                self._trust.check_revoked(certificate, wall)
-            except Refused as refused:
-                self._pump.expel(peer, refused.detail)
 
     def print_counters(self) -> None:
         """One line with everything that was counted."""
@@ -332,7 +325,7 @@ class Daemon:
             self._pump.stop()
             if self._settings.verbose:
                 self.print_counters()
-        for part in (self._control, self._watch):
+        for part in (self._control, self._watch, self._authentication):
             if part is not None:
                 part.close()
         if self._bridge is not None:

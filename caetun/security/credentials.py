@@ -37,7 +37,7 @@ class Credentials:
     chain: Sequence[bytes]
     """DER, ours first."""
     authorities: Sequence[bytes]
-    """DER, at least one."""
+    """DER; at least one with `--security tls`."""
     warnings: tuple[str, ...] = field(default=())
 
     @staticmethod
@@ -50,12 +50,12 @@ class Credentials:
         )
 
 
-def load(authorities: Path, certificate: Path, key: Path) -> Credentials:
-    """Read the files. Raises ConfigurationError."""
+def load(authorities: Path | None, certificate: Path, key: Path) -> Credentials:
+    """Read the files; `authorities` may be left out by who only shows a certificate. Raises ConfigurationError."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
     chain = read_certificates(certificate, "--cert")
-    trusted = read_certificates(authorities, "--ca")
+    trusted = [] if authorities is None else read_certificates(authorities, "--ca")
     private = read_private_key(key)
     if private.public_key() != chain[0].public_key():
         raise ConfigurationError(f"{key}: is not the key of the certificate in {certificate}: give the two that belong")
@@ -71,15 +71,15 @@ def load(authorities: Path, certificate: Path, key: Path) -> Credentials:
     )  # fmt: skip
 
 
-def read(path: Path, advice: str) -> bytes:
-    """A file's content. Raises ConfigurationError."""
+def read(path: Path, advice: str, limit: int = FILE_LIMIT) -> bytes:
+    """A file's content, up to `limit` bytes. Raises ConfigurationError."""
     try:
         with path.open("rb") as file:
-            content = file.read(FILE_LIMIT + 1)
+            content = file.read(limit + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: {advice}") from None
-    if len(content) > FILE_LIMIT:
-        raise ConfigurationError(f"{path}: is larger than {FILE_LIMIT} bytes: is it the right file?")
+    if len(content) > limit:
+        raise ConfigurationError(f"{path}: is larger than {limit} bytes: is it the right file?")
     return content
 
 

@@ -78,6 +78,13 @@ class Trust:
         except (ValueError, IndexError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
             raise Refused(DropReason.HANDSHAKE_CERTIFICATE, "its certificate is damaged") from None
 
+    @staticmethod
+    def names_of(certificate: bytes) -> tuple[str, ...]:
+        """The names in a certificate (DER) that was good."""
+        from cryptography import x509
+
+        return _names(x509.load_der_x509_certificate(certificate))
+
     def check_revoked(self, certificate: bytes, wall: float) -> None:
         """Raises Refused if a certificate (DER) that was good before is good no more."""
         from cryptography import x509

@@ -21,6 +21,7 @@ from caetun.session.identity import PeerId
 from caetun.session.noise import Entropy
 from caetun.types import DropReason
 from caetun.wire.handshake import MAC_SIZE, SALT_SIZE, Codes, CookieReply, Header, cut, encode_cookie_reply
+from caetun.wire.record import INITIATION, RESPONSE
 
 # fixed by the specification
 MAC1_LABEL: Final = b"caetun 1 mac1"
@@ -136,6 +137,12 @@ class Envelopes:
         index = self._newest.pop((peer, kind), None)
         if index is not None:
             self._sent.pop(index, None)
+
+    def drop(self, peer: PeerId) -> None:
+        """A peer is a stranger again."""
+        for kind in (INITIATION, RESPONSE):
+            self.forget(peer, kind)
+        self._cookies.pop(peer, None)
 
     def take_cookie(self, reply: CookieReply, now: float) -> list[bytes]:
         """Use a cookie: returns the message it was demanded for, with mac2, to be sent again. Raises Refused.

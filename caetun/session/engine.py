@@ -6,7 +6,7 @@ A library is exchangeable: it is `TlsLibrary`, two functions that make a `TlsEng
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Final, Protocol
 
 from caetun.errors import Refused
@@ -100,19 +100,41 @@ def peer_id(name: str) -> PeerId:
 class CertificateIdentity:
     """Whom we know by the names in their certificates."""
 
-    def __init__(self, targets: Sequence[bytes], peers: Mapping[PeerId, str], psk: bytes = NO_PSK) -> None:
+    stranger: Callable[[bytes], bool] | None = None
+    """Whether somebody may come with a good certificate, whom we do not know by name; None: nobody may."""
+
+    def __init__(self, targets: Sequence[bytes], peers: MutableMapping[PeerId, str], psk: bytes = NO_PSK) -> None:
         """`targets`: at least one; the first is written to, all are answered to. `peers`: names, read at each use."""
         self.targets = targets
         self.peers = peers
         self.psk = psk
 
+    @property
+    def target(self) -> bytes:
+        """What whoever writes to us must know."""
+        return self.targets[0]
+
     def target_of(self, peer: PeerId) -> bytes:
         """What we must know to write to a peer."""
         return self.targets[0]
+
+    def knows(self, peer: PeerId) -> bool:
+        """Whether it is one of ours."""
+        return peer in self.peers
+
+    def learn(self, peer: PeerId, name: str) -> None:
+        """A stranger is one of ours from now on; `name`: in its certificate."""
+        self.peers[peer] = name
+
+    def unlearn(self, peer: PeerId) -> None:
+        """It is a stranger again."""
+        self.peers.pop(peer, None)
 
     def recognise(self, names: Sequence[str]) -> PeerId:
         """The peer with one of these names; raises Refused for a stranger."""
         for name in names:
             if peer_id(name) in self.peers:
                 return peer_id(name)
+        if names and self.stranger is not None and self.stranger(peer_id(names[0])):
+            return peer_id(names[0])
         raise Refused(DropReason.HANDSHAKE_UNKNOWN_PEER, f"no peer here is called {' or '.join(names) or 'nothing'}")

@@ -253,6 +253,9 @@ class Handshakes:
         """A peer is taken away. If it is added again, it will be told that we have forgotten what was said."""
         self.abandon(peer)
         self._incarnations.forget(peer)
+        if not self._identity.knows(peer):
+            self._envelopes.drop(peer)
+            self._freshness.forget(peer)
 
     # both
 

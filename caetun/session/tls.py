@@ -161,6 +161,8 @@ class TlsHandshakes:
         """A peer is taken away."""
         self.abandon(peer)
         self._incarnations.forget(peer)
+        if not self._identity.knows(peer):
+            self._envelopes.drop(peer)
 
     # both
 
