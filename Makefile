@@ -11,6 +11,9 @@ PROGRAMS := ip:iproute2 tc:iproute2 iperf3:iperf3 ping:iputils-ping nft:nftables
             nc:netcat-openbsd ps:procps tcpdump:tcpdump setpriv:util-linux bridge:iproute2 \
             nginx:nginx-light curl:curl openssl:openssl tinyproxy:tinyproxy-bin microsocks:microsocks
 
+# Many tests wait, for a timer or the far end: more of them than cores.
+WORKERS := $(shell echo $$(($$(nproc) + 1)))
+
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo test check lint bench conformance soak clean
@@ -27,7 +30,8 @@ lint: $(VENV)/.test-installed
 	$(BIN)/lint-imports
 
 test: $(VENV)/.test-installed $(VENV)/.system-packages
-	$(BIN)/python -m pytest tests conformance
+	$(BIN)/python -m pytest tests conformance -m "not (soak or slow or alone)" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest tests conformance -m "alone and not (soak or slow)"
 
 conformance: $(VENV)/.test-installed $(VENV)/.system-packages
 	$(BIN)/python -m pytest conformance -m "not soak"

@@ -5,6 +5,7 @@ New keys for a session are asked for by the link in use. A far end that is looke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from caetun import notices
@@ -14,7 +15,7 @@ from caetun.ways import Ways
 
 if TYPE_CHECKING:
     from caetun.session.attempts import Attempts
-    from caetun.session.handshake import PeerId, Security
+    from caetun.session.handshake import Cipher, PeerId, Security
     from caetun.session.liveness import Liveness
 
 # chosen by us
@@ -69,6 +70,10 @@ class Caller:
     def end(self) -> None:
         """There are keys, or nobody to call."""
         self._attempts.end()
+
+    def prefer(self, ciphers: Sequence[Cipher]) -> None:
+        """Another order of the allowed ciphers, best first."""
+        self._attempts.prefer(ciphers)
 
     def askable(self, now: float) -> list[Way]:
         """Links to call by."""

@@ -2,6 +2,7 @@
 
     CaeTunError
      ├── ConfigurationError    an option, file or key given by the user is wrong            exit 2
+     ├── Disagreement          the far end is set to what does not go with ours         exit 3
      ├── HostError             this machine refuses or lacks something                      exit 4
      │    ├── DeviceError      the TUN/TAP device
      │    └── NetworkError     binding, resolving, routes, addresses
@@ -28,6 +29,12 @@ class ConfigurationError(CaeTunError):
     """What the user asked for cannot be done as asked."""
 
     exit_status = 2
+
+
+class Disagreement(CaeTunError):
+    """Two ends were to agree, and do not."""
+
+    exit_status = 3
 
 
 class HostError(CaeTunError):

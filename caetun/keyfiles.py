@@ -63,6 +63,21 @@ class Keys:
     credentials: Credentials | None = None
     """Certificates that this side shows."""
 
+    @property
+    def identity(self) -> bytes:
+        """32 bytes that stand for this end, and are no secret: its public key, or the hash of the shared secret."""
+        from caetun.session.identity import SecretIdentity, public_key
+
+        if self.credentials is not None and self.private is None:
+            from caetun.security.trust import Trust
+            from caetun.session.engine import peer_id
+
+            return peer_id("".join(Trust.names_of(self.credentials.chain[0])[:1]))
+        if self.secret is not None:
+            return SecretIdentity(self.secret.reveal()).target
+        assert self.private is not None
+        return public_key(self.private.reveal())
+
 
 def load_keys(settings: Settings) -> Keys:
     """Read the key files that the settings name. Raises ConfigurationError."""

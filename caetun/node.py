@@ -3,30 +3,34 @@
 | stage    | outbound            | inbound                                  |
 |----------|---------------------|------------------------------------------|
 | enter    | `device_received`   | `records_received`, `messages_received`  |
-| decide   | `Bridge.forward`    | `Bridge.forward`; of two ends, nothing   |
+| decide   | `Board.outbound`    | `Board.inbound`; of two ends, nothing    |
+| fit      | `Fitter.fit`, rarely |                                         |
 | protect  | `Peer.send_batch`   | `Peer.record`                            |
 | leave    | `Output.records`    | `Output.frames`                          |
 
-Time is an argument; what is to be done comes back in the `Output` that the caller hands in.
+What fits is asked only where a far end's device takes less than ours. Time is an argument; what is to be done comes
+back in the `Output` that the caller hands in.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caetun import notices
+from caetun.board import LOCAL
 from caetun.notices import Event
 from caetun.peers import LinkView, Output, Peer
-from caetun.types import DropReason, Drops
+from caetun.types import DropReason, Drops, Iovec
 from caetun.wire.container import Batch
 from caetun.wire.record import Record
+from caetun.wire.virtio_net import NO_OFFLOAD
 
 if TYPE_CHECKING:
-    from caetun.l2.bridge import Bridge, PortSettings
-    from caetun.l2.switchboard import Parcel, Switchboard
-    from caetun.session.handshake import Established, PeerId, Refusal, Security
+    from caetun.board import Board, Parcel
+    from caetun.l3.fit import Fitter
+    from caetun.session.handshake import Cipher, Established, PeerId, Refusal, Security
     from caetun.session.keypair import KeyPair
 
 
@@ -48,17 +52,15 @@ class IndexAllocator:
 class Node:
     """Joins one device to its peers."""
 
-    def __init__(
-        self, handshakes: Security, indices: IndexAllocator, drops: Drops, switchboard: Switchboard | None = None
-    ) -> None:
-        """`switchboard`: joins several peers and the device; without, there is one peer, and nothing to decide."""
+    def __init__(self, handshakes: Security, indices: IndexAllocator, drops: Drops, board: Board | None = None) -> None:
+        """`board`: joins several peers and the device; without, there is one peer, and nothing to decide."""
         self._handshakes = handshakes
         self._indices = indices
         self.drops = drops
         self.peers: dict[PeerId, Peer] = {}
-        self._board = switchboard
-        self._ports: dict[int, tuple[Peer, PortSettings | None]] = {}
-        """Of the switch, by number: `LOCAL` is the device, and not in here."""
+        self.board = board
+        self._ports: dict[int, tuple[Peer, Any]] = {}
+        """Of the board, by number: `LOCAL` is the device, and not in here."""
         self._port_of: dict[Peer, int] = {}
         self._up: set[Peer] = set()
         """Peers whose ports are up."""
@@ -67,14 +69,24 @@ class Node:
         """Makes a peer, and adds it, of somebody whom no configuration names; None if there is no room for one."""
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
+        self._fitter: Fitter | None = None
+
+    @property
+    def ciphers(self) -> tuple[Cipher, ...]:
+        """The allowed ones, best first."""
+        return self._handshakes.ciphers
+
+    def resized(self, mtu: int) -> None:
+        """The device's MTU is another one: far ends are told with the next handshake."""
+        self._handshakes.hello = dataclasses.replace(self._handshakes.hello, mtu=mtu)
 
     @property
     def sessions(self) -> dict[int, tuple[Peer, KeyPair]]:
         """Session indices in use: endpoints drop pieces of records for any other."""
         return self._indices.sessions
 
-    def add(self, peer: Peer, settings: PortSettings | None = None) -> None:
-        """Make a far end known; `settings` are those of its port on the switch."""
+    def add(self, peer: Peer, settings: Any = None) -> None:
+        """Make a far end known; `settings` are those of its port on the board."""
         self.peers[peer.ident] = peer
         number = self._last_port = self._last_port + 1
         self._ports[number] = peer, settings
@@ -83,8 +95,8 @@ class Node:
     def remove(self, peer: Peer) -> None:
         """A far end is not known any more; its session, if there is one, ends without a word."""
         self._retire(peer.session.forget())
-        if self._board is not None and peer in self._up:
-            self._port_changed(self._board, peer, 0.0)
+        if self.board is not None and peer in self._up:
+            self._port_changed(self.board, peer, 0.0)
         del self.peers[peer.ident]
         del self._ports[self._port_of.pop(peer)]
         self._heard.discard(peer)
@@ -103,33 +115,65 @@ class Node:
         if settings is not None:
             self._ports[number] = peer, dataclasses.replace(settings, name=name)
 
-    @property
-    def bridge(self) -> Bridge | None:
-        """The switch between device and peers, if there is one."""
-        return None if self._board is None else self._board.bridge
-
     def port_names(self) -> dict[int, str]:
-        """The switch's ports other than the device, by number."""
+        """The board's ports other than the device, by number."""
         return {number: peer.name for number, (peer, _) in self._ports.items()}
 
     # outbound
 
     def device_received(self, batch: Batch, now: float, out: Output) -> None:
         """Frames that the host sends. Hot: once a batch."""
-        if self._board is None:
-            for peer in self.peers.values():
-                peer.send_batch(batch, now, out)
+        if self.board is None:
+            for number, (peer, _) in self._ports.items():
+                if not peer.narrower:
+                    peer.send_batch(batch, now, out)
+                else:
+                    self._send_fitting(number, batch, LOCAL, now, out)
             return
-        self._send(self._board.outbound(batch, now), now, out)
-        if self._board.bridge.waiting:
-            self._tick_switch(self._board, now, out)
+        self._send(self.board.outbound(batch, now), LOCAL, now, out)
+        if self.board.waiting:
+            self._tick_board(self.board, now, out)
 
-    def _send(self, parcels: Sequence[Parcel], now: float, out: Output) -> None:
-        """Send what the switch has decided upon."""
+    def _send(self, parcels: Sequence[Parcel], origin: int, now: float, out: Output) -> None:
+        """Send what the board has decided upon; `origin`: the port it came from."""
         ports = self._ports
+        refused: list[tuple[int, list[Iovec]]] = []
         for some, batch in parcels:
             for number in some:
-                ports[number][0].send_batch(batch, now, out)
+                peer = ports[number][0]
+                if not peer.narrower:
+                    peer.send_batch(batch, now, out)
+                else:
+                    refused.append((number, self._fitted(number, batch, origin, now, out)))
+        for number, answers in refused:  # only now: the board may use the memory of parcels again
+            self._answered(number, answers, now, out)
+
+    def _send_fitting(self, number: int, batch: Batch, origin: int, now: float, out: Output) -> None:
+        self._answered(number, self._fitted(number, batch, origin, now, out), now, out)
+
+    def _fitted(self, number: int, batch: Batch, origin: int, now: float, out: Output) -> list[Iovec]:
+        """Send what fits the far end's device; returns what is told about the rest, as if it came from there."""
+        if self._fitter is None:
+            # Imported here: the MTU is mostly the same on both sides.
+            from caetun.l3.fit import Fitter
+
+            self._fitter = Fitter(self._handshakes.hello.mode, self.drops)
+        peer = self._ports[number][0]
+        batches, answers = self._fitter.fit(batch, peer.narrower, origin, now)
+        for each in batches:
+            peer.send_batch(each, now, out)
+        return [(NO_OFFLOAD, memoryview(answer)) for answer in answers]
+
+    def _answered(self, number: int, answers: list[Iovec], now: float, out: Output) -> None:
+        """Bring answers in the name of a peer to whoever sent what they are about."""
+        if not answers:
+            return
+        if self.board is None:
+            out.frames += answers
+            return
+        local, parcels = self.board.inbound(number, answers, now)
+        out.frames += local
+        self._send(parcels, number, now, out)
 
     def send_waiting(self, now: float, out: Output) -> bool:
         """Send some of what has waited for links that were full; returns whether there was any (see `Peer`)."""
@@ -154,10 +198,10 @@ class Node:
             self._heard.add(peer)
             if stale:
                 self._retire(stale)
-            if self._board is not None:
-                self._switch(self._board, peer, before, now, out)
+            if self.board is not None:
+                self._decide(self.board, peer, before, now, out)
 
-    def _switch(self, board: Switchboard, peer: Peer, before: int, now: float, out: Output) -> None:
+    def _decide(self, board: Board, peer: Peer, before: int, now: float, out: Output) -> None:
         """Decide on the frames a peer has just sent: they were put behind those that were there `before`."""
         if peer.carries is not (peer in self._up):
             self._port_changed(board, peer, now)
@@ -165,23 +209,22 @@ class Node:
             return
         frames = out.frames[before:]
         del out.frames[before:]
-        local, parcels = board.inbound(self._port_of[peer], frames, now)
+        number = self._port_of[peer]
+        local, parcels = board.inbound(number, frames, now)
         out.frames += local
-        self._send(parcels, now, out)
-        if board.bridge.waiting:
-            self._tick_switch(board, now, out)
+        self._send(parcels, number, now, out)
+        if board.waiting:
+            self._tick_board(board, now, out)
 
-    def _port_changed(self, board: Switchboard, peer: Peer, now: float) -> None:
-        """A peer has come or gone, and its port with it; one whose frames are held back is not there for the switch."""
+    def _port_changed(self, board: Board, peer: Peer, now: float) -> None:
+        """A peer has come or gone, and its port with it; one whose frames are held back is not there for the board."""
         number = self._port_of[peer]
         if peer.carries:
             self._up.add(peer)
-            settings = self._ports[number][1]
-            assert settings is not None, "a peer of a switch has been added with the settings of its port"
-            board.bridge.add_port(number, settings, now)
+            board.add_port(number, self._ports[number][1], now)
         else:
             self._up.discard(peer)
-            board.bridge.remove_port(number)
+            board.remove_port(number)
 
     def messages_received(
         self, link: LinkView, messages: Sequence[bytes], now: float, wall: float, out: Output
@@ -206,8 +249,8 @@ class Node:
                 if pair is not None and pair.local_index == established.local_index:
                     self._indices.sessions[pair.local_index] = (peer, pair)
             self._retire(stale)
-            if self._board is not None and peer.carries is not (peer in self._up):
-                self._port_changed(self._board, peer, now)
+            if self.board is not None and peer.carries is not (peer in self._up):
+                self._port_changed(self.board, peer, now)
 
     def _refused(self, link: LinkView, refusal: Refusal, now: float, out: Output) -> None:
         """One side does not take the other for whom it says it is."""
@@ -219,16 +262,16 @@ class Node:
     def expel(self, peer: Peer, why: str, now: float, out: Output) -> None:
         """End the session of a far end that is not welcome any more."""
         self._retire(peer.expel(why, now, out))
-        if self._board is not None and peer.present is not (peer in self._up):
-            self._port_changed(self._board, peer, now)
+        if self.board is not None and peer.carries is not (peer in self._up):
+            self._port_changed(self.board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
         """Nothing more is waiting from the network right now. Hot: once a burst."""
         for peer in self._heard:
             before = len(out.frames)
             peer.burst_end(now, out)
-            if self._board is not None:
-                self._switch(self._board, peer, before, now, out)
+            if self.board is not None:
+                self._decide(self.board, peer, before, now, out)
         self._heard.clear()
 
     def too_big(self, link: LinkView, datagram: int, now: float, out: Output) -> None:
@@ -257,25 +300,23 @@ class Node:
         """Do what is due."""
         for peer in self.peers.values():
             self._retire(peer.tick(now, wall, out))
-        if self._board is not None:
-            self._tick_switch(self._board, now, out)
+        if self.board is not None:
+            self._tick_board(self.board, now, out)
 
-    def _tick_switch(self, board: Switchboard, now: float, out: Output) -> None:
+    def _tick_board(self, board: Board, now: float, out: Output) -> None:
         for peer in self.peers.values():
             if peer.carries is not (peer in self._up):
                 self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local
-        self._send(parcels, now, out)
-        told = board.bridge.notices
-        out.events += [Event(notice.level, notice.event, notice.text, {}) for notice in told]
-        told.clear()
+        self._send(parcels, LOCAL, now, out)
+        out.events += [Event(level, event, text, {}) for level, event, text in board.notices()]
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
         due = [peer.next_deadline() for peer in self.peers.values()]
-        if self._board is not None:
-            due.append(self._board.bridge.next_deadline())
+        if self.board is not None:
+            due.append(self.board.next_deadline())
         return min((at for at in due if at is not None), default=None)
 
     def close(self, now: float, out: Output) -> None:

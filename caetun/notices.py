@@ -100,14 +100,14 @@ class Differences:
 def modes_differ(peer: str, link: str, theirs: Mode, ours: Mode) -> Event:
     """The far end carries what this device cannot."""
     text = f"{link} carries {theirs}, this side {ours}: use the same --mode on both sides"
-    return Event("error", "peer.mismatch", text, {"peer": peer})
+    return Event("error", "peer.mismatch", text, {"peer": peer, "theirs": str(theirs)})
 
 
 def mtus_differ(peer: str, link: str, theirs: int, ours: int) -> Event:
     """Frames of the larger side may be more than the smaller side's device takes."""
     text = (
-        f"the MTU at {link} is {theirs}, on this side {ours}: "
-        f"larger packets than {min(theirs, ours)} get lost: use the same --mtu on both sides"
+        f"the MTU at {link} is {theirs}, on this side {ours}: larger packets than {min(theirs, ours)} are fragmented, "
+        "or refused with ICMP: use the same --mtu on both sides"
     )
     return Event("warning", "peer.mtu", text, {"peer": peer, "theirs": theirs, "ours": ours})
 

@@ -104,7 +104,7 @@ class Option:
         if self.kind is SWITCH:
             return str(self.default).lower()
         if isinstance(self.default, float):
-            return f"{self.default:g}"
+            return f"{self.default:.15g}"
         if self.default in (None, (), ""):
             return ""
         return ",".join(map(str, self.default)) if type(self.default) is tuple else str(self.default)

@@ -13,7 +13,7 @@ A session outlives its links: present without one, frames wait for a moment, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +36,7 @@ from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
-    from caetun.session.handshake import Established, PeerId, Security
+    from caetun.session.handshake import Cipher, Established, PeerId, Security
     from caetun.session.keypair import KeyPair
     from caetun.session.pathmtu import PathMtu
 
@@ -84,6 +84,8 @@ class Peer:
         self.conversation = Conversation(self, self._journey, self._drops)
         self._differences = notices.Differences(handshakes.hello)
         self._ticked_at = 0.0
+        self.narrower = 0
+        """The MTU of the far end's device, bytes, if that takes less than ours; else 0."""
 
     @property
     def present(self) -> bool:
@@ -120,6 +122,15 @@ class Peer:
     def connects(self) -> bool:
         """Whether it is for us to find the far end."""
         return self._journey.connects
+
+    def retime(self, timing: Timing) -> None:
+        """Another keepalive interval from now on."""
+        self._timing = timing
+        self._life.retime(timing)
+
+    def prefer(self, ciphers: Sequence[Cipher]) -> None:
+        """Call with the first of these ciphers from the next handshake on."""
+        self._caller.prefer(self._handshakes.prefer(ciphers))
 
     # connecting
 
@@ -205,6 +216,8 @@ class Peer:
         self._life.heard(now)
         self._life.reported()
         self._life.rekey_at = self._rekey_at(pair)
+        mtu = pair.established.hello.mtu
+        self.narrower = mtu if mtu < self._handshakes.hello.mtu else 0
         self._ways.answered()
         self.conversation.met(pair, out)
         before = len(out.records)

@@ -3,7 +3,10 @@
     KEY,name=attic,access=7,mac-limit=100,isolated
     KEY,name=office,trunk=7+8+100-110,native=3,storm.broadcast=100/400
 
-The first part of a peer is its key; the device has its own words with `--port`.
+The first part of a peer is its key; the device has its own words with `--port`. Of a peer of a router (`--mode tun`) it
+is said which addresses are its own:
+
+    KEY,name=attic,allowed=10.88.0.2+10.1.0.0/24+fd88::2+fd01::/64
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,11 +38,14 @@ class PortWords(NamedTuple):
 
     name: str = ""
     words: tuple[tuple[str, str], ...] = ()
-    """(word, value) in order, the name left out; a word without a value has ""."""
+    """(word, value) in order, name and networks left out; a word without a value has ""."""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Prefixes behind the port: what a router sends there, and takes from there."""
 
     def __str__(self) -> str:
         """As it was written, in order."""
         parts = [f"name={self.name}"] if self.name else []
+        parts += ["allowed=" + "+".join(map(str, self.networks))] if self.networks else []
         return ",".join([*parts, *(f"{word}={value}" if value else word for word, value in self.words)])
 
     def settings(self, name: str) -> PortSettings:
@@ -59,24 +66,49 @@ class PeerRef(NamedTuple):
 def parse_words(parts: Iterable[str]) -> PortWords:
     """Read what was said about a port. Raises ValueError (why, what to do)."""
     name = ""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
     words: dict[str, str] = {}
     for part in parts:
         word, separator, value = part.strip().partition("=")
-        if word in words or (word == "name" and name):
+        if word in words or (word == "name" and name) or (word == "allowed" and networks):
             raise ValueError(f"{word!r} is said twice of one port: leave one away")
         if word == "name":
             if not _NAME.fullmatch(value):
                 raise ValueError(f"{value!r} is not a name: use 1 to 32 letters, digits, '.', '-' and '_'")
             name = value
             continue
+        if word == "allowed":
+            networks = parse_networks(value)
+            continue
         if bool(separator) != (word not in _SWITCHES):
             what = "takes no value" if separator else "wants a value"
             raise ValueError(f"{part!r}: {word!r} {what} (or is not known): {_KNOWN}")
         words[word] = value
-    found = PortWords(name, tuple(words.items()))
+    found = PortWords(name, tuple(words.items()), networks)
     if found.words:
         found.settings("port")
     return found
+
+
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """`10.88.0.2+10.1.0.0/24`; an address alone is one host's. Raises ValueError (why, what to do)."""
+    networks: list[IPv4Network | IPv6Network] = []
+    for part in text.split("+"):
+        try:
+            network = ip_network(part)
+        except ValueError:
+            raise ValueError(_no_network(part)) from None
+        if network in networks:
+            raise ValueError(f"{part!r} is given twice: leave one away")
+        networks.append(network)
+    return tuple(networks)
+
+
+def _no_network(text: str) -> str:
+    try:
+        return f"{text!r} has bits set behind its prefix: write {ip_network(text, strict=False)}"
+    except ValueError:
+        return f"{text!r} is no address or prefix: write for example 10.1.0.0/24 or fd01::/64, several with + between"
 
 
 def _settings(name: str, words: Iterable[tuple[str, str]]) -> PortSettings:
@@ -117,7 +149,8 @@ def _settings(name: str, words: Iterable[tuple[str, str]]) -> PortSettings:
 _SWITCHES: Final = frozenset(("isolated", "mesh", "fast-leave", "router"))
 """Words without a value; `fast-leave` and `router` concern multicast, and are looked up by `PortWords.words`."""
 _KNOWN: Final = (
-    "known are name=, access=, trunk=, native=, mac-limit=, bpdu=, storm.CLASS=, isolated, mesh, fast-leave, router"
+    "known are name=, allowed=, access=, trunk=, native=, mac-limit=, bpdu=, storm.CLASS=, isolated, mesh, fast-leave, "
+    "router"
 )
 
 

@@ -1,8 +1,8 @@
 """Every option of CaeTun, declared once, and how flags and the configuration file become `Settings`.
 
-A field of `Settings` is an option: its name is the flag (`--log-level`) and the TOML key (`log-level`), its default the
-option's, its annotation says the rest. Flags win over the file, the file over defaults; a repeatable flag replaces the
-list in the file.
+A field of `Settings` is an option: its name is the flag (`--log-level`), the TOML key (`log-level`) and the variable of
+the environment (`CAETUN_LOG_LEVEL`), its default the option's, its annotation says the rest. Flags win over the
+environment, that over the file, the file over defaults; a repeatable option replaces the whole list.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import difflib
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
+from caetun.agreement import Agreement, check_agreement
+from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import (
@@ -52,8 +55,6 @@ _MTU: Final = integer(576, 65500, "BYTES", "bytes")
 """576: what every IPv4 host takes (RFC 791 section 3.2). 65500: with its Ethernet header it stays below 64 KiB."""
 
 # chosen by us
-_FILE_LIMIT: Final = 1 << 20
-"""Bytes of a configuration file: more is surely the wrong file."""
 _ANY_DEVICE: Final = DeviceRef()
 _PLAIN_PORT: Final = PortWords()
 
@@ -62,9 +63,11 @@ GROUPS: Final = {
     "outer": "carriers",
     "device": "device",
     "switch": "switch (--mode tap with several peers)",
+    "router": "router (--mode tun with several peers)",
     "keys": "keys",
     "auth": "authentication",
     "session": "session",
+    "agreement": "what the ends agree upon",
     "general": "configuration and messages",
 }
 """Headings of `--help` and of the reference, in order."""
@@ -75,11 +78,12 @@ class Origin(enum.StrEnum):
 
     DEFAULT = "default"
     FILE = "file"
+    ENVIRONMENT = "environment"
     FLAG = "flag"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Agreement):
     """What a tunnel is asked to do. Holds names of key files, never keys."""
 
     listen: Annotated[
@@ -126,7 +130,9 @@ class Settings:
     address: Annotated[
         tuple[Interface, ...], Option(INTERFACE, "device", "IPv4 or IPv6 address of the device", repeatable=True)
     ] = ()
-    mtu: Annotated[int, Option(_MTU, "device", "largest packet of the device, whatever the path carries")] = 1500
+    mtu: Annotated[
+        int, Option(_MTU, "device", "largest packet of the device, whatever the path carries", reloadable=True)
+    ] = 1500
     """Bytes."""
     offload: Annotated[
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
@@ -147,6 +153,11 @@ class Settings:
     ] = 300.0
     """Seconds."""
 
+    client_to_client: Annotated[
+        str,
+        Option(choice("on", "off", "host"), "router", "packets from peer to peer; host: by this host's own rules"),
+    ] = "on"
+
     security: Annotated[
         str, Option(choice("noise", "tls"), "keys", "who is who: by keys (noise), or by X.509 certificates (tls)")
     ] = "noise"
@@ -157,7 +168,7 @@ class Settings:
         Option(
             PEER,
             "keys",
-            "public key of a far end, or the name in its certificate; with --mode tap there may be several",
+            "public key of a far end, or the name in its certificate, and words about it; a hub has several",
             repeatable=True,
         ),
     ] = ()
@@ -203,7 +214,13 @@ class Settings:
         str, Option(choice("auto", "require", "off"), "session", "add ML-KEM-768 to the key exchange")
     ] = "auto"
     keepalive: Annotated[
-        float, Option(duration(1, 3600), "session", "when nothing else was sent for so long, send an empty record")
+        float,
+        Option(
+            duration(1, 3600),
+            "session",
+            "when nothing else was sent for so long, send an empty record",
+            reloadable=True,
+        ),
     ] = 10.0
     """Seconds."""
     rekey_after: Annotated[
@@ -254,10 +271,10 @@ OPTIONS: Final[Mapping[str, Option]] = _declared()
 """Field name -> option, in the order of the reference."""
 
 
-def load(flags: Mapping[str, object]) -> Settings:
+def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from flags (field name -> text, list of texts or bool, as argparse leaves them) and the file they name.
 
-    Raises ConfigurationError.
+    `environ`: the environment. Raises ConfigurationError.
     """
     given: dict[str, Any] = {}
     for name, raw in flags.items():
@@ -266,9 +283,30 @@ def load(flags: Mapping[str, object]) -> Settings:
             given[name] = option.read(raw)
         except ValueError as error:
             raise ConfigurationError(f"{option.flag}: {error}") from None
-    settings = _merge(given)
+    settings = _merge(given, read_environment(environ or {}))
     check(settings)
     return settings
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Values by field name of the variables that are named like options: CAETUN_MTU=1400. Raises ConfigurationError.
+
+    Of a repeatable option blanks stand between the values.
+    """
+    values: dict[str, Any] = {}
+    for option in OPTIONS.values():
+        variable = f"CAETUN_{option.name.upper()}"
+        text = environ.get(variable)
+        if text is None:
+            continue
+        raw: object = text.split() if option.repeatable else text
+        if option.kind is SWITCH:
+            raw = {"true": True, "false": False}.get(text.lower(), text)
+        try:
+            values[option.name] = option.read(raw)
+        except ValueError as error:
+            raise ConfigurationError(f"{variable}: {error}") from None
+    return values
 
 
 def reread(settings: Settings) -> Reread:
@@ -278,9 +316,11 @@ def reread(settings: Settings) -> Reread:
     """
     if settings.config is None:
         return Reread(settings, (), ())
-    fresh = _merge(
-        {name: getattr(settings, name) for name, origin in settings.origins.items() if origin is Origin.FLAG}
-    )
+    kept = {
+        origin: {name: getattr(settings, name) for name, come in settings.origins.items() if come is origin}
+        for origin in (Origin.FLAG, Origin.ENVIRONMENT)
+    }
+    fresh = _merge(kept[Origin.FLAG], kept[Origin.ENVIRONMENT])
     check(fresh)
     changed = [name for name in OPTIONS if getattr(fresh, name) != getattr(settings, name)]
     now = [name for name in changed if OPTIONS[name].reloadable]
@@ -294,17 +334,21 @@ def reread(settings: Settings) -> Reread:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError."""
+    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError.
+
+    `[pool] network = ...` is another way to write `pool-network = ...`.
+    """
     values: dict[str, Any] = {}
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
-    for key, raw in _parse_file(path).items():
+    file = ConfigFile(path)
+    for key, raw in file.values(by_key).items():
         if key not in by_key:
-            raise ConfigurationError(f"{path}: {key}: no such option: {_suggestion(key, by_key)}")
+            raise ConfigurationError(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
         option = by_key[key]
         try:
             value = option.read(raw)
         except ValueError as error:
-            raise ConfigurationError(f"{path}: {key}: {error}") from None
+            raise ConfigurationError(f"{path}: {file.line(key)}{key}: {error}") from None
         values[option.name] = path.parent / value if isinstance(value, Path) else value
     return values
 
@@ -319,6 +363,7 @@ def check(settings: Settings) -> None:
     _check_auth(settings)
     _check_outer(settings)
     _check_switch(settings)
+    check_agreement(settings, bool(settings.connect))
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
             f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
@@ -413,12 +458,7 @@ def _check_certificates(settings: Settings) -> None:
 
 
 def _check_switch(settings: Settings) -> None:
-    """Several peers are joined by a switch, which takes Ethernet."""
-    if len(settings.peer) > 1 and settings.mode is Mode.TUN:
-        raise ConfigurationError(
-            f"--peer: {len(settings.peer)} public keys given with --mode tun, which joins exactly two ends in this "
-            "version: use --mode tap, whose switch joins any number"
-        )
+    """Several peers are joined by a switch, which takes Ethernet, or a router, which takes IP."""
     if len(settings.peer) > 1 and settings.connect:
         raise ConfigurationError(
             "--connect: given with several peers: a hub waits for them (--listen), each of them calls the hub"
@@ -427,11 +467,35 @@ def _check_switch(settings: Settings) -> None:
         for name in ("bridge", "port"):
             if getattr(settings, name) != OPTIONS[name].default:
                 raise ConfigurationError(f"--{name}: there is no switch with --mode tun: use --mode tap")
+        _check_router(settings)
+    elif any(peer.port.networks for peer in settings.peer):
+        raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
         raise ConfigurationError("--peer-psk-file: given with several peers, who must not share one: leave it away")
     names = [peer.port.name for peer in settings.peer if peer.port.name]
     if len(set(names)) < len(names):
         raise ConfigurationError("--peer: two peers have one name: give each its own")
+
+
+def _check_router(settings: Settings) -> None:
+    """Each address leads to one peer, and each of several peers has some."""
+    owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
+    for number, peer in enumerate(settings.peer, 1):
+        name = peer.port.name or f"peer {number}"
+        if peer.port.words:
+            word = peer.port.words[0][0]
+            raise ConfigurationError(f"--peer: {name}: {word!r} is for a switch: use --mode tap, or leave it away")
+        if len(settings.peer) > 1 and not peer.port.networks:
+            raise ConfigurationError(
+                f"--peer: {name}: none of its addresses are given, and --mode tun sends by address: add to its key, "
+                "for example, ,allowed=10.88.0.2 with everything that is behind it: ,allowed=10.88.0.2+10.1.0.0/24"
+            )
+        for network in peer.port.networks:
+            if network in owner:
+                raise ConfigurationError(
+                    f"--peer: {name}: {network} leads to {owner[network]} already: give it to one of them"
+                )
+            owner[network] = name
 
 
 def _check_outer(settings: Settings) -> None:
@@ -443,14 +507,15 @@ def _check_outer(settings: Settings) -> None:
         raise ConfigurationError("--tls-verify: off, but --tls-pin or --tls-ca says what to accept: leave one away")
 
 
-def _merge(given: dict[str, Any]) -> Settings:
-    """Values from flags, then from the file these name, then defaults."""
-    path: Path | None = given.get("config")
+def _merge(given: dict[str, Any], environment: dict[str, Any]) -> Settings:
+    """Values from flags, then from the environment, then from the file these name, then defaults."""
+    path: Path | None = given.get("config", environment.get("config"))
     file = {} if path is None else read_file(path)
     origins = dict.fromkeys(OPTIONS, Origin.DEFAULT)
     origins.update(dict.fromkeys(file, Origin.FILE))
+    origins.update(dict.fromkeys(environment, Origin.ENVIRONMENT))
     origins.update(dict.fromkeys(given, Origin.FLAG))
-    settings = Settings(**{**file, **given}, origins=origins)
+    settings = Settings(**{**file, **environment, **given}, origins=origins)
     listen = _with_schemes(settings.listen, settings.transport)
     return dataclasses.replace(settings, listen=listen, connect=_with_schemes(settings.connect, settings.transport))
 
@@ -462,24 +527,6 @@ def _with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> t
         several = list(group)
         given += several if named else [each._replace(scheme=name) for name in transports for each in several]
     return tuple(given)
-
-
-def _parse_file(path: Path) -> dict[str, Any]:
-    """A TOML file's top table."""
-    import tomllib
-
-    try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_LIMIT + 1)
-        if len(content) > _FILE_LIMIT:
-            raise ConfigurationError(f"{path}: is larger than {_FILE_LIMIT} bytes: is it the right file?")
-        return tomllib.loads(content.decode())
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: check --config") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: is not text in UTF-8: is it the right file?") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: is not TOML: {error}: see docs/configuration.md for an example") from None
 
 
 def _suggestion(word: str, known: Mapping[str, object]) -> str:

@@ -21,7 +21,7 @@ from conformance.bridge_oracle.rigs import ASKED, OWN, QUERIER_PORT, Flavour, Pa
 from conformance.bridge_oracle.traces import NOBODY4, NOBODY6, World
 from tests.l2.frames import ipv4, ipv6, query
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "ip", "tc")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "ip", "tc"), pytest.mark.alone]
 
 # chosen by us
 _SLOT: Final = 0.3

@@ -35,7 +35,7 @@ from caetun.wire.record import INITIATION
 from tests.tunnel.ends import INNER4, OUTER4, PORT, key_arguments, start, tunnel_arguments, two_hosts
 from tests.tunnel.idle import Others
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "ip")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "ip"), pytest.mark.alone]
 
 # fixed by the specification: linux/in.h
 _IP_PKTINFO: Final = 8

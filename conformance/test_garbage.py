@@ -40,7 +40,7 @@ from tests.tunnel.ends import (
     two_hosts,
 )
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "ping", "ip", "offload")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "ping", "ip", "offload"), pytest.mark.alone]
 
 # chosen by us
 _COUNT: Final = 100_000

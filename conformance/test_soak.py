@@ -18,7 +18,7 @@ from caetun.types import DropReason
 from tests.tunnel.ends import INNER4, PATIENCE, End, start, tunnel_arguments, two_hosts
 from tests.tunnel.iperf import iperf
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "iperf3")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "iperf3"), pytest.mark.alone]
 
 # chosen by us
 _REKEY: Final = "5"

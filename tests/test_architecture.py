@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = (
-    *("wire", "offload", "session", "l2", "l3", "notices.py", "output.py", "way.py", "ways.py", "journey.py"),
-    *("caller.py", "conversation.py", "peers.py", "node.py", "transports/ladder.py"),
+    *("wire", "offload", "session", "l2", "l3", "board.py", "notices.py", "output.py", "way.py", "ways.py"),
+    *("journey.py", "caller.py", "conversation.py", "peers.py", "node.py", "transports/ladder.py"),
 )
 
 IMPURE_MODULES = {

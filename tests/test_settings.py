@@ -20,7 +20,8 @@ from caetun.types import Mode
 
 DOCS = Path(__file__).parents[1] / "docs" / "configuration.md"
 PEER = encode_key(bytes(range(32)))
-TWO = [f"{PEER},name=attic", encode_key(bytes(32))]
+OTHER = encode_key(bytes(32))
+TWO = [f"{PEER},name=attic", OTHER]
 LEAST = {"listen": ":4500", "secret_file": "s.key"}
 
 
@@ -162,8 +163,24 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({**LEAST, "peer_psk_file": "psk"}, "--peer-psk-file: cannot be used with --secret-file"),
         ({"listen": ":1", "key": "a.key"}, "--peer: no public key given"),
         (
-            {"listen": ":1", "key": "a.key", "peer": [PEER, encode_key(bytes(32))]},
-            "--peer: 2 public keys given with --mode tun",
+            {"listen": ":1", "key": "a.key", "peer": [PEER, OTHER]},
+            "--peer: peer 1: none of its addresses are given, and --mode tun sends by address",
+        ),
+        (
+            {"listen": ":1", "key": "a.key", "peer": [f"{PEER},allowed=10.0.0.2", f"{OTHER},name=b,allowed=10.0.0.2"]},
+            "--peer: b: 10.0.0.2/32 leads to peer 1 already",
+        ),
+        (
+            {"listen": ":1", "key": "a.key", "address": ["10.0.0.1/24"], "peer": [f"{PEER},allowed=10.0.0.1"]},
+            "--peer: peer 1: 10.0.0.1/32 leads to this host already",
+        ),
+        (
+            {"listen": ":1", "key": "a.key", "peer": [f"{PEER},isolated"]},
+            "--peer: peer 1: 'isolated' is for a switch",
+        ),
+        (
+            {"listen": ":1", "key": "a.key", "mode": "tap", "peer": [f"{PEER},allowed=10.0.0.2"]},
+            "--peer: allowed= is for a router",
         ),
         (
             {"listen": ":1", "key": "a.key", "mode": "tap", "peer": [PEER, f"{PEER},isolated"]},
@@ -198,14 +215,14 @@ def test_a_small_mtu_is_fine_for_ipv4() -> None:
 
 
 def test_reading_the_file_again(tmp_path: Path) -> None:
-    path = config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "info"\nmtu = 1400\n')
+    path = config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "info"\nspan = 4\n')
     before = load({"config": path, "log_format": "json"})
-    config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "debug"\nmtu = 1300\nlog-format = "text"\n')
+    config(tmp_path, 'listen = ":1"\nsecret-file = "s.key"\nlog-level = "debug"\nspan = 5\nlog-format = "text"\n')
 
     settings, applied, restart = reread(before)
 
-    assert (applied, restart) == (("log-level",), ("mtu",))
-    assert (settings.log_level, settings.mtu, settings.log_format) == ("debug", 1400, "json")
+    assert (applied, restart) == (("log-level",), ("span",))
+    assert (settings.log_level, settings.span, settings.log_format) == ("debug", 4, "json")
     assert settings.origins["log_level"] is Origin.FILE
     assert dataclasses.replace(settings, log_level="info") == before
 

@@ -32,7 +32,9 @@ COMMANDS: Final = {
     "pki": Command("caetun.cli.pki", "main", "keep a small certificate authority"),
     "passwd": Command("caetun.cli.passwd", "main", "set a user's password in a file"),
     "revoke": Command("caetun.cli.revoke", "main", "shut a user or peer out of a running tunnel"),
-    "show": Command("caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops"),
+    "show": Command(
+        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config"
+    ),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),
 }

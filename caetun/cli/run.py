@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from caetun import __version__
 from caetun.cli.flags import Parser, add_options, given
 from caetun.cli.main import COMMANDS
@@ -24,7 +26,7 @@ Each command has its own --help. docs/configuration.md explains every option, ex
 
 def main(argv: list[str]) -> int:
     """Run a tunnel; returns the exit status. Raises CaeTunError."""
-    settings = load(given(_parser().read(argv)))
+    settings = load(given(_parser().read(argv)), os.environ)
     # Imported after the settings have proved sound: a mistyped flag is told at once.
     from caetun.daemon.run import run
 

@@ -15,7 +15,7 @@ from caetun.errors import ConfigurationError, HostError
 from caetun.runtime import SUFFIX, socket_path, sockets
 
 # chosen by us
-WHAT: Final = ("peers", "links", "ports", "fdb", "mdb", "drops")
+WHAT: Final = ("peers", "links", "ports", "fdb", "mdb", "routes", "leases", "config", "drops")
 _WATCH_SECONDS: Final = 1.0
 _PATIENCE: Final = 5.0
 """Seconds for an answer."""
@@ -25,6 +25,7 @@ _EXAMPLES: Final = """\
 examples:
   caetun show fdb                  which address is behind which port
   caetun show mdb --watch          which group is wanted where, every second
+  caetun show routes               which prefix leads to which peer
   caetun show links --json         every carrier and why it is not used, for programs
 """
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from caetun import logs
 from caetun.daemon.worker import Worker
-from caetun.errors import CaeTunError, Malformed
+from caetun.errors import CaeTunError
 from caetun.session.channel import Kind
 from caetun.types import DropReason, Drops
 from caetun.wire.authentication import Message, Reply, decode, encode
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
     from caetun.daemon.applicant import Applicant
     from caetun.daemon.doorkeeper import Doorkeeper
     from caetun.daemon.engine import Core
-    from caetun.daemon.pump import Pump
+    from caetun.daemon.services import Hands, Services
     from caetun.keyfiles import Keys
     from caetun.peers import Peer
     from caetun.security.trust import Trust
@@ -30,26 +27,26 @@ log = logs.logger("auth")
 
 
 class Authentication:
-    """Both sides of the authentication stage of one tunnel."""
+    """The service for authentication: both sides of it."""
 
     def __init__(
         self,
         settings: Settings,
         keys: Keys,
         core: Core,
-        pump: Pump,
         trust: Trust | None,
-        failed: Callable[[CaeTunError], None],
+        hands: Hands,
+        services: Services,
     ) -> None:
-        """From now on peers are held, if they are to be asked. `failed` ends the tunnel. Raises ConfigurationError."""
-        self._pump = pump
+        """From now on peers are held, if they are to be asked. Raises ConfigurationError."""
+        self._hands = hands
+        self._services = services
         self._drops: Drops = core.node.drops
         self._trust = trust
         self._users: Users | None = None
         self._doorkeeper: Doorkeeper | None = None
         self._core = core
-        self._worker = Worker(pump.loop)
-        self._failed = failed
+        self._worker = Worker(hands.loop)
         self._credentials = settings.credentials
         self._keys = keys
         self._applicant: Applicant | None = None
@@ -57,13 +54,14 @@ class Authentication:
             self._applicant = self._make_applicant()
         if settings.auth:
             self._doorkeeper = self._make_doorkeeper(settings)
+        services.add(Kind.AUTHENTICATION, self)
 
     def _make_applicant(self) -> Applicant:
         # Imported here: most tunnels are not asked.
         from caetun.daemon.applicant import Applicant
 
         own = self._core.identity.target
-        return Applicant(self._credentials, self._keys, own, self._worker, self._say, self._failed)
+        return Applicant(self._credentials, self._keys, own, self._worker, self._say, self._hands.stop)
 
     def _make_doorkeeper(self, settings: Settings) -> Doorkeeper:
         # Imported here: most tunnels ask nobody.
@@ -77,13 +75,14 @@ class Authentication:
                 logs.event(log, logging.WARNING, "key.readable", self._users.warning)
         means = Means(self._users, self._trust, settings.auth_command, settings.security == "tls")
         chain = make_chain(settings.auth, means)
-        files = self._users, self._trust
-        return Doorkeeper(self._core, self._pump, self._worker, chain, files, self._say, os.urandom)
+        keeper = Doorkeeper(self._core, self._hands, self._services, self._worker, chain, self._say)
+        keeper.users, keeper.trust = self._users, self._trust
+        return keeper
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self) -> None:
         """Begin."""
         if self._doorkeeper is not None:
-            self._doorkeeper.start(loop)
+            self._doorkeeper.start()
 
     def close(self) -> None:
         """End."""
@@ -91,20 +90,24 @@ class Authentication:
             self._doorkeeper.close()
 
     def _say(self, peer: Peer, message: Message) -> None:
-        self._pump.say(peer, Kind.AUTHENTICATION, encode(message))
+        self._hands.say(peer, Kind.AUTHENTICATION, encode(message))
 
-    def met(self, peer: Peer, what: int) -> None:
-        """A far end was met: MET or DEAF."""
+    def met(self, peer: Peer) -> None:
+        """A far end is there that knows nothing of what was said before."""
         if self._doorkeeper is not None:
-            self._doorkeeper.met(peer, what)
+            self._doorkeeper.met(peer)
+
+    def deaf(self, peer: Peer) -> None:
+        """A far end is there that cannot be asked."""
+        if self._doorkeeper is not None:
+            self._doorkeeper.deaf(peer)
+
+    def gone(self, peer: Peer) -> None:
+        """It is no peer any more: the doorkeeper has seen to it."""
 
     def heard(self, peer: Peer, body: bytes) -> None:
-        """A peer has said something about authentication."""
-        try:
-            message = decode(body)
-        except Malformed as malformed:
-            self._drops.count(malformed.reason)
-            return
+        """A peer has said something about authentication. Raises Malformed."""
+        message = decode(body)
         if isinstance(message, Reply) and self._doorkeeper is not None:
             self._doorkeeper.heard(peer, message)
         elif not isinstance(message, Reply) and peer.connects:
@@ -127,7 +130,7 @@ class Authentication:
         elif self._trust is not None:
             from caetun.daemon.certificates import expel_revoked
 
-            expel_revoked(self._core.node, self._pump, self._trust)
+            expel_revoked(self._core.node, self._hands, self._trust)
 
     def revoke(self, name: str) -> int:
         """Shut out a user or peer until this process ends; returns how many sessions that ended."""
@@ -135,6 +138,6 @@ class Authentication:
             return self._doorkeeper.revoke(name)
         found = [peer for peer in self._core.node.peers.values() if peer.name == name]
         for peer in found:
-            self._pump.expel(peer, "revoked")
+            self._hands.expel(peer, "revoked")
             self._core.identity.unlearn(peer.ident)
         return len(found)

@@ -12,7 +12,7 @@ from caetun.session.engine import CertificateIdentity, TlsLibrary, ca_target, ps
 from caetun.session.identity import NO_PSK, PeerId
 
 if TYPE_CHECKING:
-    from caetun.daemon.pump import Pump
+    from caetun.daemon.services import Hands
     from caetun.keyfiles import Keys
     from caetun.node import Node
     from caetun.security.credentials import Credentials
@@ -56,7 +56,7 @@ def library(settings: Settings, keys: Keys) -> TlsLibrary:
     return make(credentials)
 
 
-def expel_revoked(node: Node, pump: Pump, trust: Trust) -> None:
+def expel_revoked(node: Node, hands: Hands, trust: Trust) -> None:
     """End the sessions of those whose certificates are good no more."""
     wall = time.time()
     for peer in node.peers.values():
@@ -65,4 +65,4 @@ def expel_revoked(node: Node, pump: Pump, trust: Trust) -> None:
         try:
             trust.check_revoked(peer.certificate, wall)
         except Refused as refused:
-            pump.expel(peer, refused.detail)
+            hands.expel(peer, refused.detail)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -19,14 +20,13 @@ from caetun.auth.guests import AWAY_SECONDS, CONFIRM_SECONDS, Guests
 from caetun.auth.stage import LATE, Stages, State
 from caetun.errors import Refused
 from caetun.session.admission import host_of
-from caetun.session.channel import DEAF, MET
 from caetun.types import DropReason
 from caetun.wire.authentication import Message, Reply
 
 if TYPE_CHECKING:
     from caetun.auth.password import Users
     from caetun.daemon.engine import Core
-    from caetun.daemon.pump import Pump
+    from caetun.daemon.services import Hands, Services
     from caetun.daemon.worker import Worker
     from caetun.output import LinkView
     from caetun.peers import Peer
@@ -47,22 +47,24 @@ class Doorkeeper:
     def __init__(
         self,
         core: Core,
-        pump: Pump,
+        hands: Hands,
+        services: Services,
         worker: Worker,
         chain: Sequence[Method],
-        files: tuple[Users | None, Trust | None],
         say: Callable[[Peer, Message], None],
-        entropy: Callable[[int], bytes],
     ) -> None:
-        """Holds everybody from now on. `files`: what SIGHUP has read again."""
+        """Holds everybody from now on."""
+        self.users: Users | None = None
+        self.trust: Trust | None = None
+        """What SIGHUP reads again."""
         self._core = core
         self._node = core.node
-        self._pump = pump
+        self._hands = hands
+        self._services = services
         self._worker = worker
         self._chain = chain
-        self._users, self._trust = files
         self._say = say
-        self._stages: Stages[Peer] = Stages(fields_of(chain), entropy)
+        self._stages: Stages[Peer] = Stages(fields_of(chain), os.urandom)
         self._guests = Guests()
         self._away: dict[Peer, float] = {}
         """Guests without a session, and since when."""
@@ -72,13 +74,14 @@ class Doorkeeper:
         self._known = frozenset(self._node.peers)
         for peer in self._node.peers.values():
             peer.conversation.hold(HOLD)
+        services.guard(lambda peer: HOLD in peer.conversation.holds)
         if not any(method.name == "key" for method in chain):
             core.identity.stranger = self._guests.may_come
             self._node.guest = self._guest
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self) -> None:
         """Begin to look at the clock."""
-        self._look(loop)
+        self._look()
 
     def close(self) -> None:
         """Look no more."""
@@ -106,17 +109,19 @@ class Doorkeeper:
             self._node.estrange(peer)
             return
         self._guests.gone(peer.ident)
+        self._services.gone(peer)
         self._core.dismiss(peer)
 
     # what peers say
 
-    def met(self, peer: Peer, what: int) -> None:
+    def deaf(self, peer: Peer) -> None:
+        """A far end without a control channel."""
+        peer.conversation.hold(HOLD)
+        self._end(peer, "this version of the far end cannot be asked who it is")
+
+    def met(self, peer: Peer) -> None:
         """Keys are there with a far end that knows nothing of what was said before."""
         peer.conversation.hold(HOLD)
-        if what == DEAF:
-            self._end(peer, "this version of the far end cannot be asked who it is")
-            return
-        assert what == MET
         self._say(peer, self._stages.begin(peer, time.monotonic()))
 
     def heard(self, peer: Peer, reply: Reply) -> None:
@@ -173,8 +178,9 @@ class Doorkeeper:
             if user:
                 self._node.rename(peer, user)
         self._say(peer, self._stages.accept(peer, user))
+        self._services.let_in(peer)
         peer.conversation.release(HOLD)
-        self._pump.wake()
+        self._hands.wake()
         who = f"{user or peer.name} is let in"
         logs.event(log, logging.INFO, "auth.accepted", who, peer=peer.name, user=user, host=host)
 
@@ -193,12 +199,12 @@ class Doorkeeper:
 
     def _end(self, peer: Peer, why: str) -> None:
         """Its session ends now."""
-        self._pump.expel(peer, why)
+        self._hands.expel(peer, why)
         self._dismiss(peer)
 
     # time
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _look(self) -> None:
         now = time.monotonic()
         for peer, state in self._stages.late(now):
             if state is State.REFUSED:
@@ -212,7 +218,7 @@ class Doorkeeper:
                 self._away.pop(peer, None)
             elif now - self._away.setdefault(peer, now) >= AWAY_SECONDS:
                 self._dismiss(peer)
-        self._timer = loop.call_later(LOOK_SECONDS, self._look, loop)
+        self._timer = self._hands.loop.call_later(LOOK_SECONDS, self._look)
 
     # revocation
 
@@ -221,11 +227,11 @@ class Doorkeeper:
         wall = time.time()
         for peer in list(self._node.peers.values()):
             user = self._stages.user(peer)
-            if user and self._users is not None and user not in self._users and self._asks_users:
+            if user and self.users is not None and user not in self.users and self._asks_users:
                 self._end(peer, f"{user} is not in the file of users any more")
-            elif self._trust is not None and peer.certificate:
+            elif self.trust is not None and peer.certificate:
                 try:
-                    self._trust.check_revoked(peer.certificate, wall)
+                    self.trust.check_revoked(peer.certificate, wall)
                 except Refused as refused:
                     self._end(peer, refused.detail)
 

@@ -1,4 +1,4 @@
-"""Settings and keys -> the core: one node, its peers, and the switch between them if there are several."""
+"""Settings and keys -> the core: one node, its peers, and the switch or router between them if there are several."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from caetun.types import Drops, Mode
 from caetun.wire.hello import Hello
 
 if TYPE_CHECKING:
+    from caetun.board import Board
     from caetun.devices.base import Device
     from caetun.keyfiles import Keys
-    from caetun.l2.switchboard import Switchboard
     from caetun.security.trust import Trust
     from caetun.session.engine import CertificateIdentity
     from caetun.settings import Settings
@@ -74,8 +74,9 @@ def make_core(
         named, idents = _identity(keys)
         identity = named
         handshakes = Handshakes(named, hello, policy, entropy=entropy, allocate_index=indices, drops=drops)
-    board = _switchboard(settings, device.mode, drops)
+    board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
+    switched = board is not None and device.mode is Mode.TAP
     timing = Timing(settings.keepalive, settings.rekey_after)
 
     def peer_of(ident: PeerId, name: str) -> Peer:
@@ -88,7 +89,7 @@ def make_core(
         identity.learn(ident, in_certificate[0] if in_certificate else "")
         name = f"guest-{ident[:4].hex()}"
         guest = peer_of(ident, name)
-        node.add(guest, None if board is None else PortWords(name).settings(name))
+        node.add(guest, PortWords(name).settings(name) if switched else None)
         return guest
 
     for number, ident in enumerate(idents, 1):
@@ -96,7 +97,7 @@ def make_core(
         words = None if ref is None else ref.port
         said = "" if ref is None else ref.port.name or ref.certificate_name
         name = said or ("peer" if len(idents) == 1 else f"peer{number}")
-        port = None if words is None or board is None else words.settings(name)
+        port = words.settings(name) if words is not None and switched else None
         node.add(peer_of(ident, name), port)
     return Core(node, identity, make_guest, board is not None)
 
@@ -114,12 +115,18 @@ def make_trust(settings: Settings) -> Trust | None:
     return Trust([each.public_bytes(Encoding.DER) for each in read_certificates(settings.ca, "--ca")], settings.crl)
 
 
-def _switchboard(settings: Settings, mode: Mode, drops: Drops) -> Switchboard | None:
-    """A switch if there is something to decide: between two ends there is not, unless the user says so."""
-    said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if mode is not Mode.TAP or (len(settings.peer) < 2 and not said and not settings.auth):
-        return None
+def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
+    """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
+    if mode is Mode.TUN:
+        if not any(peer.port.networks for peer in settings.peer):
+            return None
+        from caetun.daemon.routing import make_router
+
+        return make_router(settings, drops)
+    said = settings.port.words or any(peer.port.words for peer in settings.peer)
+    if len(settings.peer) < 2 and not said and not settings.auth:
+        return None
     from caetun.daemon.switching import make_switchboard
 
     return make_switchboard(settings, drops, time.monotonic())

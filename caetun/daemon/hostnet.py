@@ -6,9 +6,11 @@ changed of it (`Interface.undo`), unless somebody else has changed that since.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import importlib
 import importlib.util
 import ipaddress
@@ -16,11 +18,15 @@ import socket
 import struct
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from caetun.errors import DeviceError
 from caetun.types import Mode
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # fixed by the kernel's interface
 _SIOCGIFMTU: Final = 0x8921
@@ -28,6 +34,24 @@ _IFA_F_NODAD: Final = 0x02
 _IFA_F_PERMANENT: Final = 0x80
 _UP: Final = 0x01
 """IFF_UP (netdevice(7))."""
+
+
+def beside_loop(work: Callable[P, R]) -> Callable[P, R]:
+    """Let a function that uses pyroute2 be called while the event loop runs, which waits for it (milliseconds).
+
+    pyroute2 has an event loop of its own beneath, and two cannot run in one thread.
+    """
+
+    @functools.wraps(work)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return work(*args, **kwargs)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(work, *args, **kwargs).result()
+
+    return wrapped
 
 
 @contextlib.contextmanager
@@ -57,7 +81,10 @@ class Interface:
         """The value it has instead."""
         self._addresses: list[_Address] = []
         """Those that were added."""
+        self._assigned: list[_Address] = []
+        """Of these, the ones that a server has assigned."""
 
+    @beside_loop
     def set_up(self, mtu: int, addresses: Sequence[str], superframe: int) -> None:
         """Give it its MTU (bytes), addresses (CIDR) and largest superframe (bytes), and bring it up.
 
@@ -81,6 +108,46 @@ class Interface:
                 self._change(route, found, "state", _UP)
         except netlink_error as error:
             raise self._refusal(step, error) from error
+
+    @beside_loop
+    def assign(self, addresses: Sequence[str]) -> None:
+        """Have these addresses (CIDR) beside those of `set_up`; those assigned before that are not among them go.
+
+        Raises DeviceError with the step that the kernel refused.
+        """
+        iproute, netlink_error = _import_pyroute2()
+        step = "look for its addresses"
+        wanted = {ipaddress.ip_interface(address): address for address in addresses}
+        try:
+            with iproute() as route:
+                for interface in wanted.keys() - {address.interface for address in self._addresses}:
+                    step = f"add the address {interface}"
+                    with contextlib.suppress(FileExistsError):
+                        added = _add_address(route, self._index, wanted[interface], self._mode)
+                        self._addresses.append(added)
+                        self._assigned.append(added)
+                for address in [each for each in self._assigned if each.interface not in wanted]:
+                    step = f"remove the address {address.interface}"
+                    self._assigned.remove(address)
+                    self._addresses.remove(address)
+                    with contextlib.suppress(netlink_error):  # somebody else was quicker
+                        address.change(route, "del", self._index)
+        except netlink_error as error:
+            raise self._refusal(step, error) from error
+
+    @beside_loop
+    def resize(self, mtu: int) -> None:
+        """Another MTU, in bytes. Raises DeviceError."""
+        iproute, netlink_error = _import_pyroute2()
+        try:
+            with iproute() as route:
+                self._change(
+                    route, _link(route, self._index) if self._keep and "mtu" not in self._before else {}, "mtu", mtu
+                )
+        except netlink_error as error:
+            raise self._refusal(f"set its MTU to {mtu}", error) from error
+        if "mtu" in self._now:
+            self._now["mtu"] = mtu
 
     def undo(self) -> None:
         """Give back what `set_up` has changed. What others have changed since stays as it is. May be called twice.

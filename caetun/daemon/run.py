@@ -14,6 +14,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from caetun import logs
@@ -25,9 +26,11 @@ from caetun.daemon.dialer import Dialer
 from caetun.daemon.engine import make_core, make_trust
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.linuxbridge import LinuxBridge
+from caetun.daemon.negotiations import Negotiations
 from caetun.daemon.netwatch import NetWatch
 from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
+from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
@@ -35,12 +38,11 @@ from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkE
 from caetun.keyfiles import load_keys
 from caetun.peers import Event, Peer
 from caetun.runtime import socket_path
-from caetun.session.channel import MET, Kind
 from caetun.settings import Origin, reread
 from caetun.transports import base as transports
 from caetun.transports import registry
 from caetun.transports.base import Context, Link, Target
-from caetun.types import DropReason, Drops
+from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused"))
+AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source"))
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -101,6 +103,7 @@ class Daemon:
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
         self._pump: Pump | None = None
+        self._negotiations: Negotiations | None = None
         self._authentication: Authentication | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
@@ -118,7 +121,9 @@ class Daemon:
         core = make_core(settings, keys, device, mtu, self.drops, trust)
         node = core.node
         pump = self._pump = Pump(self._loop, node, device, self, Batch(BATCH_LIMIT))
-        self._authentication = Authentication(settings, keys, core, pump, trust, self.failed)
+        hands = Hands(self._loop, lambda: pump, self.failed)
+        self._negotiations = Negotiations(settings, keys, node, mtu, device=device, hands=hands, host=self)
+        self._authentication = Authentication(settings, keys, core, trust, hands, self._negotiations.services)
         options = outer_options(settings)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
         for where in settings.listen:
@@ -128,18 +133,14 @@ class Daemon:
             self._dialer = Dialer(peer, settings.connect, self._context, pump, os.urandom)
             # At once: the first handshake message is on its way while the interface is being set up.
             self._dialer.start(time.monotonic())
-        self._authentication.start(self._loop)
+        self._authentication.start()
         self._signals()
         self._set_up_device(device, mtu)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
-        self._control = Control(
-            self._loop,
-            socket_path(device.name),
-            Status(node, self.drops, lambda: self._dialer),
-            self._authentication.revoke,
-        )
+        status = Status(node, self.drops, lambda: self._dialer, self._negotiations)
+        self._control = Control(self._loop, socket_path(device.name), status, self._authentication.revoke)
         try:
             self._control.start()
         except NetworkError as error:
@@ -194,10 +195,24 @@ class Daemon:
 
     def _set_up_device(self, device: TunTap, mtu: int) -> None:
         settings = self._settings
-        if not settings.manage_device or not (device.created or settings.address or self._mtu_given):
+        assert self._negotiations is not None
+        own = self._negotiations.own_addresses
+        if not settings.manage_device or not (device.created or own or self._mtu_given):
             return
+        self._set_up_interface(device, mtu, [str(address) for address in own])
+
+    def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
         interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
-        interface.set_up(mtu, [str(address) for address in settings.address], SUPERFRAME)
+        interface.set_up(mtu, addresses, SUPERFRAME)
+        return interface
+
+    def interface(self) -> hostnet.Interface:
+        """The device's, so that what a server assigns can be set on it. Raises DeviceError."""
+        device = self._device
+        assert device is not None
+        if not self._settings.manage_device or device.here is False:
+            raise DeviceError(f"{device.name}: is somebody else's: its addresses and MTU are set there")
+        return self._interface or self._set_up_interface(device, self._mtu(device))
 
     def _listen(self, where: Endpoint, context: Context) -> None:
         """Wait for far ends, by one transport."""
@@ -224,6 +239,8 @@ class Daemon:
             self._repeated.event(time.monotonic(), level, event.event, event.text, **event.fields)
         else:
             logs.event(log, level, event.event, event.text, **event.fields)
+        if event.event == "peer.mismatch" and self._negotiations is not None:
+            self._negotiations.mode_differs(event.fields["peer"], event.fields["theirs"])
 
     def _told(self, level: str, event: str, text: str) -> None:
         """What a transport has to say."""
@@ -267,14 +284,8 @@ class Daemon:
 
     def said(self, peer: Peer, kind: int, body: bytes) -> None:
         """A peer has said something on its control channel."""
-        if self._authentication is None:
-            return
-        if kind <= MET:
-            self._authentication.met(peer, kind)
-        elif kind == Kind.AUTHENTICATION:
-            self._authentication.heard(peer, body)
-        else:
-            self.drops.count(DropReason.CHANNEL_UNKNOWN)
+        assert self._negotiations is not None
+        self._negotiations.services.said(peer, kind, body)
 
     def _signals(self) -> None:
         # uvloop loses those that come before it runs: they wait until then.
@@ -301,6 +312,8 @@ class Daemon:
         self._settings = fresh
         logs.set_up(fresh.log_level, fresh.log_format)
         text = "configuration read again: " + (f"changed {', '.join(applied)}" if applied else "nothing to change")
+        if applied and self._negotiations is not None:
+            self._negotiations.reload(fresh)
         if restart:
             text += f"; needs a restart: {', '.join(restart)}"
         logs.event(log, logging.INFO, "reload", text)
@@ -325,7 +338,7 @@ class Daemon:
             self._pump.stop()
             if self._settings.verbose:
                 self.print_counters()
-        for part in (self._control, self._watch, self._authentication):
+        for part in (self._control, self._watch, self._negotiations, self._authentication):
             if part is not None:
                 part.close()
         if self._bridge is not None:

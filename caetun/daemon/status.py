@@ -10,6 +10,7 @@ from caetun.ports import LOCAL, LOCAL_NAME
 
 if TYPE_CHECKING:
     from caetun.daemon.dialer import Dialer
+    from caetun.daemon.negotiations import Negotiations
     from caetun.l2.bridge import Bridge
     from caetun.node import Node
     from caetun.types import Drops
@@ -20,7 +21,14 @@ Rows: TypeAlias = list[dict[str, Any]]
 class Status:
     """Answers questions about one tunnel."""
 
-    def __init__(self, node: Node, drops: Drops, dialer: Callable[[], Dialer | None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        drops: Drops,
+        dialer: Callable[[], Dialer | None],
+        negotiations: Negotiations | None = None,
+    ) -> None:
+        self._negotiations = negotiations
         self._node = node
         self._drops = drops
         self._dialer = dialer
@@ -106,13 +114,34 @@ class Status:
             for row in rows
         ]
 
+    def routes(self, now: float) -> Rows:
+        """Which prefix leads to which peer, and how many packets (superframes count once) have asked for it."""
+        # Imported here: asked for by a person, and a tunnel between two ends has no router.
+        from caetun.l3.router import Router
+
+        board = self._node.board
+        rows = board.rows() if isinstance(board, Router) else []
+        return [{"prefix": prefix, "peer": peer, "state": state, "hits": hits} for prefix, peer, state, hits in rows]
+
     def drops(self, now: float) -> Rows:
         """Why frames, records and messages were thrown away, and how many."""
         return [{"reason": str(reason), "times": times} for reason, times in sorted(self._drops.items()) if times]
 
+    def leases(self, now: float) -> Rows:
+        """Every address that was given to a client."""
+        return [] if self._negotiations is None else self._negotiations.leases()
+
+    def config(self, now: float) -> Rows:
+        """Every setting that is not a default, and where it comes from."""
+        return [] if self._negotiations is None else self._negotiations.config()
+
     @property
     def _bridge(self) -> Bridge | None:
-        return self._node.bridge
+        # Imported here: asked for by a person, and a tunnel between two ends has no switch.
+        from caetun.l2.switchboard import Switchboard
+
+        board = self._node.board
+        return board.bridge if isinstance(board, Switchboard) else None
 
     def _names(self) -> dict[int, str]:
         return {LOCAL: LOCAL_NAME, **self._node.port_names()}
@@ -124,5 +153,8 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "ports": Status.ports,
     "fdb": Status.fdb,
     "mdb": Status.mdb,
+    "routes": Status.routes,
     "drops": Status.drops,
+    "leases": Status.leases,
+    "config": Status.config,
 }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from caetun.board import LOCAL
 from caetun.l2.bridge import Bridge
 from caetun.l2.fdb import Fdb
 from caetun.l2.loop import LoopProbes
 from caetun.l2.snooping import SnoopingSettings, Unregistered
-from caetun.l2.switchboard import LOCAL, Switchboard
+from caetun.l2.switchboard import Switchboard
 from caetun.ports import LOCAL_NAME, PortWords
 
 if TYPE_CHECKING:

@@ -10,28 +10,14 @@ however many ports it leaves by, and sealed once for each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
 
-from caetun.l2.bridge import Bridge
-from caetun.l2.outcome import NOWHERE, Egress
+from caetun.board import LOCAL, Batches, Parcel
+from caetun.l2.bridge import Bridge, PortSettings
+from caetun.l2.outcome import NOWHERE, Egress, Notice
 from caetun.l2.queries import query_frame
 from caetun.types import Iovec
 from caetun.wire.container import HEAD_SIZE, VNET_SIZE, Batch
 from caetun.wire.virtio_net import NO_OFFLOAD
-
-LOCAL: Final = 0
-"""The port of this host's device."""
-
-# chosen by us
-MAX_SPARE: Final = 16
-"""Batches kept for the next time: more ways at once are rare."""
-
-
-class Parcel(NamedTuple):
-    """A batch, and the ports it leaves by. Its memory is good until the switchboard is used again."""
-
-    ports: tuple[int, ...]
-    batch: Batch
 
 
 class Switchboard:
@@ -41,14 +27,13 @@ class Switchboard:
         """`address`: the source of frames of our own, 6 bytes."""
         self.bridge = bridge
         self._address = address
-        self._spare: list[Batch] = []
-        self._lent: list[Batch] = []
+        self.batches = Batches()
 
     # hot
 
     def outbound(self, batch: Batch, now: float) -> list[Parcel]:
         """Frames that the host sends. Hot: once a batch, and one decision a frame."""
-        self._reclaim()
+        self.batches.reclaim()
         bridge = self.bridge
         forward, view, aware = bridge.forward, batch.view, bridge.aware
         ways = [forward(LOCAL, view[start + HEAD_SIZE : stop], now) for start, stop in batch.spans()]
@@ -62,7 +47,7 @@ class Switchboard:
 
     def inbound(self, port: int, frames: Sequence[Iovec], now: float) -> tuple[list[Iovec], list[Parcel]]:
         """Frames that a peer sent: what the host gets, and what goes on to other peers. Hot: once a burst."""
-        self._reclaim()
+        self.batches.reclaim()
         forward, aware = self.bridge.forward, self.bridge.aware
         local: list[Iovec] = []
         sorter: _Sorter | None = None
@@ -78,25 +63,21 @@ class Switchboard:
             sorter.add(way, _parted(frame), local)
         return local, [] if sorter is None else sorter.parcels
 
-    # memory
+    # ports
 
-    def lend(self) -> Batch:
-        """A batch to fill, until the next use of the switchboard."""
-        batch = self._spare.pop() if self._spare else Batch()
-        batch.clear()
-        self._lent.append(batch)
-        return batch
+    def add_port(self, number: int, settings: PortSettings, now: float) -> None:
+        """A peer has come up."""
+        self.bridge.add_port(number, settings, now)
 
-    def _reclaim(self) -> None:
-        if self._lent:
-            self._spare += self._lent[: MAX_SPARE - len(self._spare)]
-            self._lent.clear()
+    def remove_port(self, number: int) -> None:
+        """A peer has gone down."""
+        self.bridge.remove_port(number)
 
     # time
 
     def tick(self, now: float) -> tuple[list[Iovec], list[Parcel]]:
         """Frames of the switch's own that are due: for the host, and for peers."""
-        self._reclaim()
+        self.batches.reclaim()
         emissions, wanted = self.bridge.tick(now)
         local: list[Iovec] = []
         sorter = _Sorter(self)
@@ -106,6 +87,20 @@ class Switchboard:
             frame = memoryview(query_frame(query, self._address))
             sorter.add(Egress(vlan, self.bridge.members(vlan)), (NO_OFFLOAD, frame), local)
         return local, sorter.parcels
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the switch has frames of its own to send at once."""
+        return bool(self.bridge.waiting)
+
+    def next_deadline(self) -> float | None:
+        """When `tick` next has something to do."""
+        return self.bridge.next_deadline()
+
+    def notices(self) -> list[Notice]:
+        """What people should hear of since this was last asked."""
+        notices, self.bridge.notices = self.bridge.notices, []
+        return notices
 
 
 def _parted(frame: Iovec) -> Iovec:
@@ -153,6 +148,6 @@ class _Sorter:
             return
         batch = self._open.get(ports)
         if batch is None or batch.full:
-            batch = self._open[ports] = self._board.lend()
+            batch = self._open[ports] = self._board.batches.lend()
             self.parcels.append(Parcel(ports, batch))
         batch.append_parts(frame[0], frame[1:])

@@ -34,6 +34,14 @@ def segment(frame: Buffer, header: Buffer, mode: Mode) -> list[bytes]:
     ]
 
 
+def first_packet(frame: Buffer, header: Buffer, mode: Mode) -> bytes:
+    """The first of what `segment` would return."""
+    if VnetHeader.decode(header).gso_type == GSO_NONE:
+        return complete(frame, header)
+    whole = divisible(frame, len(frame), header, mode)
+    return _packet(whole, memoryview(frame), 0, min(whole.gso_size, whole.length - whole.payload))
+
+
 def _packet(whole: Superframe, view: memoryview, start: int, stop: int) -> bytes:
     """One complete frame with payload bytes `start` to `stop`."""
     packet = part_headers(whole, view, start, stop)

@@ -54,6 +54,10 @@ class Attempts:
         self.made += 1
         self.at = now + self._retry.next()
 
+    def prefer(self, ciphers: Sequence[Cipher]) -> None:
+        """Another order of the allowed ciphers, best first."""
+        self._ciphers = ciphers
+
     def cipher(self, asked: int) -> Cipher:
         """The cipher for a link that was asked so many times before."""
         return self._ciphers[max(0, asked + 1 - _BEST_ROUNDS) % len(self._ciphers)]

@@ -105,6 +105,11 @@ class Channel:
         """Whether there is somebody to speak to, if perhaps not at the moment."""
         return bool(self.far)
 
+    @property
+    def idle(self) -> bool:
+        """Whether the far end has got everything that was said."""
+        return not self._queue and not self._under_way
+
     def meet(self, incarnation: int) -> int | None:
         """The far end says who it is: MET or DEAF if that is somebody else than before.
 

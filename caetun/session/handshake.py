@@ -10,9 +10,10 @@ handshakes succeed, and the caller has two sets of keys to choose from.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -88,6 +89,12 @@ class Policy:
     """Allowed ones, best first: at least one."""
     post_quantum: PostQuantum = PostQuantum.AUTO
 
+    def preferring(self, order: Sequence[Cipher]) -> Policy:
+        """The same with the ciphers in this order, those that it does not name last."""
+        named = [cipher for cipher in order if cipher in self.ciphers]
+        rest = [cipher for cipher in self.ciphers if cipher not in named]
+        return dataclasses.replace(self, ciphers=(*named, *rest))
+
 
 @dataclass(frozen=True, slots=True)
 class Established:
@@ -156,6 +163,9 @@ class Security(Protocol):
     def forget(self, peer: PeerId) -> None:
         """A peer is taken away."""
 
+    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
+        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
+
     def receive(self, datagram: Buffer, source: str, now: float, wall: float) -> Answer:
         """Take in a datagram of type 1, 2 or 3; whatever is wrong with it is counted in `drops`.
 
@@ -213,6 +223,11 @@ class Handshakes:
     @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
+        return self._policy.ciphers
+
+    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
+        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
+        self._policy = self._policy.preferring(order)
         return self._policy.ciphers
 
     # initiator

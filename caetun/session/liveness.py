@@ -110,6 +110,12 @@ class Liveness:
         self.overdue_since: float | None = None
         """When frames were sent that the far end, if it got them, reports at once: the last report is old enough."""
 
+    def retime(self, timing: Timing) -> None:
+        """Other intervals from now on; how long keys are used stays."""
+        self._keepalive = timing.keepalive
+        self._unanswered_after = timing.unanswered_after
+        self._dead_after = timing.dead_after
+
     def sent(self, now: float) -> bool:
         """A record with frames goes out; returns whether into a silence that is too long. Hot: once a batch."""
         self.sent_at = now

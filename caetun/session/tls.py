@@ -13,7 +13,7 @@ Pure, as `session/handshake.py`; what a library draws of the clock and of chance
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -118,6 +118,11 @@ class TlsHandshakes:
     @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
+        return self._policy.ciphers
+
+    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
+        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
+        self._policy = self._policy.preferring(order)
         return self._policy.ciphers
 
     # initiator

@@ -28,9 +28,18 @@ IPV6: Final = 6
 IPV4_HEADER_SIZE: Final = 20
 IPV4_LENGTH_AT: Final = 2
 IPV4_IDENTIFICATION_AT: Final = 4
+IPV4_FLAGS_AT: Final = 6
+IPV4_HOPS_AT: Final = 8
 IPV4_CHECKSUM_AT: Final = 10
+IPV4_SOURCE_AT: Final = 12
+IPV4_DESTINATION_AT: Final = 16
 IPV6_HEADER_SIZE: Final = 40
 IPV6_LENGTH_AT: Final = 4
+IPV6_HOPS_AT: Final = 7
+IPV6_SOURCE_AT: Final = 8
+IPV6_DESTINATION_AT: Final = 24
+IPV6_LEAST_MTU: Final = 1280
+"""Bytes that every link carries (RFC 8200, section 5)."""
 HOP_BY_HOP: Final = 0
 TCP: Final = 6
 UDP: Final = 17
@@ -50,6 +59,8 @@ TCP_CWR: Final = 0x80
 UDP_HEADER_SIZE: Final = 8
 UDP_LENGTH_AT: Final = 4
 UDP_CHECKSUM_AT: Final = 6
+DONT_FRAGMENT: Final = 0x40
+"""In the first byte of IPv4's flags."""
 _MORE_FRAGMENTS_OR_OFFSET: Final = 0x3FFF
 _FRAGMENT_OFFSET: Final = 0x1FFF
 _EXTENSIONS: Final = frozenset((HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS))
@@ -133,6 +144,27 @@ def _behind_extensions(frame: Buffer, at: int, protocol: int) -> tuple[int, int,
             raise Malformed(DropReason.FRAME_SHORT, "extension header is cut short")
         protocol = following
     raise Malformed(DropReason.FRAME_SHORT, f"more than {MAX_EXTENSIONS} extension headers")
+
+
+def hops(frame: Buffer, at: int) -> int:
+    """The hop limit (TTL) of the packet that begins at `at`, whose IP header is there."""
+    return frame[at + (IPV4_HOPS_AT if frame[at] >> 4 == IPV4 else IPV6_HOPS_AT)]
+
+
+def take_hop(packet: bytearray, at: int) -> None:
+    """Take one from a hop limit, at least 1, and keep IPv4's header checksum as right, or as wrong, as it was.
+
+    In a superframe too: whoever segments it copies both from here.
+    """
+    if packet[at] >> 4 != IPV4:
+        packet[at + IPV6_HOPS_AT] -= 1
+        return
+    packet[at + IPV4_HOPS_AT] -= 1
+    at += IPV4_CHECKSUM_AT
+    # RFC 1624, equation 3: the word went from m to m - 0x100, so that ~m + m' is 0xFEFF whatever m was.
+    total = ((packet[at] << 8 | packet[at + 1]) ^ 0xFFFF) + 0xFEFF
+    check = ((total & 0xFFFF) + (total >> 16)) ^ 0xFFFF
+    packet[at], packet[at + 1] = check >> 8, check & 0xFF
 
 
 def tcp_payload(frame: Buffer, at: int) -> int:

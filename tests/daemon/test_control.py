@@ -24,7 +24,7 @@ class NoNode:
     """A node with no peers and no switch."""
 
     peers: ClassVar[dict[bytes, object]] = {}
-    bridge = None
+    board = None
 
     @staticmethod
     def port_names() -> dict[int, str]:

@@ -120,12 +120,13 @@ def test_a_lone_frame_is_not_waited_behind(machine: Machine, monkeypatch: pytest
 @in_lab
 def test_a_batch_takes_as_much_as_it_holds(machine: Machine) -> None:
     device = machine.up(machine.open("dev0", Mode.TUN))
-    device._read_at = float("inf")
     with machine.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as outbox:
         for _ in range(10):
             outbox.sendto(bytes(1000), ("10.9.0.9", 9))
     small = Batch(limit=3500)
-    assert [len(frames_of(device, small)) for _ in range(4)] == [4, 4, 2, 0]
+    for expected in (4, 4, 2, 0):
+        device._read_at = float("inf")  # never silence, however slow this machine is
+        assert len(frames_of(device, small)) == expected
     device.close()
 
 

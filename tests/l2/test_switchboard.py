@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from caetun.board import LOCAL, Parcel
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
 from caetun.l2.queries import query_frame
 from caetun.l2.snooping import SnoopingSettings
-from caetun.l2.switchboard import LOCAL, Parcel, Switchboard
+from caetun.l2.switchboard import Switchboard
 from caetun.l2.vlan import PortVlans, access, trunk
 from caetun.types import Drops, Iovec
 from caetun.wire.container import Batch
@@ -77,7 +78,7 @@ class TestOutbound:
         switch.inbound(1, iovecs(frame(11, None)), 0.0)
         for _ in range(100):
             switch.outbound(batch(frame(1, 11), frame(1, None)), 0.0)
-        assert len(switch._spare) + len(switch._lent) == 2
+        assert len(switch.batches) == 2
 
 
 class TestInbound:

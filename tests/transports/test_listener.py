@@ -120,7 +120,7 @@ class TestListener:
         assert all(endpoint is hub.listener for endpoint in endpoints)
         assert hub.listener.name == f"tcp+tls+ws+wss 127.0.0.1:{hub.port}"
         assert [event for _, event, _ in hub.reports] == ["tls.certificate"]
-        assert stream_listener(Target("127.0.0.1", hub.port + 1), hub.context) is not hub.listener
+        assert stream_listener(Target("127.0.0.2", hub.port), hub.context) is not hub.listener
 
     async def test_every_address_is_of_both_families(self) -> None:
         hub = Hub("tcp")

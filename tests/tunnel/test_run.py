@@ -107,8 +107,8 @@ def test_pings_are_answered(tunnel: Tunnel, size: int) -> None:
 def test_a_tcp_stream_arrives_as_sent_each_way(tunnel: Tunnel) -> None:
     one, other = tunnel.hosts
     # `stream` compares every byte
-    assert stream(one, other, INNER4[1], _SECONDS).octets > 1 << 20
-    assert stream(other, one, INNER6[0], _SECONDS).octets > 1 << 20
+    assert stream(one, other, INNER4[1], _SECONDS).octets >= 1 << 20
+    assert stream(other, one, INNER6[0], _SECONDS).octets >= 1 << 20
 
 
 def test_udp_arrives_each_way(tunnel: Tunnel) -> None:

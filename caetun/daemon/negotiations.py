@@ -1,0 +1,161 @@
+"""What of the agreement between ends concerns the daemon: who answers, and what another configuration changes.
+
+Built for every tunnel; whatever costs time to import is, where nothing is negotiated, not imported.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from caetun.daemon.outer import state_directory
+from caetun.daemon.services import Hands, Services, Unnegotiated
+from caetun.errors import DeviceError
+from caetun.session.channel import Kind
+from caetun.session.liveness import Timing
+from caetun.settings import OPTIONS, Origin
+
+if TYPE_CHECKING:
+    from caetun.daemon.assigner import Assigner
+    from caetun.daemon.hostnet import Interface
+    from caetun.daemon.negotiator import Negotiator, Role
+    from caetun.daemon.puller import Puller
+    from caetun.devices.tuntap import TunTap
+    from caetun.keyfiles import Keys
+    from caetun.negotiation.store import Store
+    from caetun.node import Node
+    from caetun.settings import Settings
+
+
+class Host(Protocol):
+    """Who sets things on this host."""
+
+    def interface(self) -> Interface:
+        """The device's. Raises DeviceError."""
+
+
+class Negotiations:
+    """All of it, for one tunnel."""
+
+    def __init__(
+        self, settings: Settings, keys: Keys, node: Node, mtu: int, *, device: TunTap, hands: Hands, host: Host
+    ) -> None:
+        """`mtu`: of the device, bytes. Raises CaeTunError."""
+        self._settings = settings
+        self._node = node
+        self._mtu = mtu
+        self._hands = hands
+        self._host = host
+        self.services = Services(node.drops)
+        self.own_addresses: Sequence[Any] = settings.address
+        """Of the device: those of the settings, and what a server takes of its own pool."""
+        self.store: Store | None = None
+        self._negotiator: Negotiator | None = None
+        self._assigner: Assigner | None = None
+        self._puller: Puller | None = None
+        if settings.negotiation == "off":
+            self.services.add(Kind.CONFIGURATION, Unnegotiated(hands))
+        else:
+            self._negotiate(keys, device)
+
+    def _negotiate(self, keys: Keys, device: TunTap) -> None:
+        from caetun.daemon.negotiator import Equal, Negotiator, make_offer
+
+        settings, hands, node = self._settings, self._hands, self._node
+        role: Role = Equal(hands)
+        if settings.negotiation == "server" and settings.connect:
+            from caetun.daemon.puller import Puller
+
+            place = (device.name, not device.created)
+            role = self._puller = Puller(hands, settings, self._host.interface, device.mode, place, self._resized)
+            self._puller.repair()
+        elif settings.negotiation == "server":
+            role = self._assigner = self._serve(keys)
+        offer = make_offer(settings, str(device.mode), self._mtu)
+        self._negotiator = Negotiator(hands, offer, role, list(node.peers.values()))
+        self.services.add(Kind.CONFIGURATION, self._negotiator)
+
+    def _serve(self, keys: Keys) -> Assigner:
+        from caetun.daemon.assigner import Assigner, own_interfaces
+        from caetun.negotiation.pool import Pool
+
+        settings = self._settings
+        own = self.own_addresses = own_interfaces(settings)
+        pool = None
+        if settings.pool_network:
+            pool = Pool(
+                self._open_store(keys), settings.pool_network, settings.pool_reserved, [each.ip for each in own]
+            )
+        return Assigner(self._hands, self._node, settings, self._mtu, pool)
+
+    def _open_store(self, keys: Keys) -> Store:
+        from caetun.negotiation.store import Store, store_path
+
+        if self.store is None:
+            state = state_directory(os.environ, os.geteuid())
+            self.store = Store(store_path(state, keys.identity))
+        return self.store
+
+    # while it runs
+
+    def mode_differs(self, peer: str, there: str) -> None:
+        """There is no session with a far end, as it carries something else."""
+        if self._negotiator is not None:
+            self._negotiator.mode_differs(peer, there)
+
+    def reload(self, settings: Settings) -> None:
+        """SIGHUP has brought other settings, of which only reloadable ones differ."""
+        before, self._settings = self._settings, settings
+        if settings.mtu != before.mtu:
+            try:
+                self._host.interface().resize(settings.mtu)
+                self._mtu = settings.mtu
+                self._resized(settings.mtu)
+            except DeviceError as error:
+                self._hands.tell("error", "reload.failed", str(error))
+        if settings.keepalive != before.keepalive:
+            for peer in self._node.peers.values():
+                peer.retime(Timing(settings.keepalive, settings.rekey_after))
+            self._hands.wake()
+        if self._assigner is not None:
+            self._assigner.reload(settings, self._mtu)
+        if self._puller is not None:
+            self._puller.reload(settings)
+
+    def _resized(self, mtu: int) -> None:
+        """The device has another MTU now."""
+        self._mtu = mtu
+        self._node.resized(mtu)
+        if self._negotiator is not None:
+            self._negotiator.resized(mtu)
+
+    def close(self) -> None:
+        """Take back what was set, and note what is to be remembered."""
+        for part in (self._assigner, self._puller, self.store):
+            if part is not None:
+                part.close()
+
+    # status
+
+    def leases(self) -> list[dict[str, Any]]:
+        """Rows for `caetun show leases`."""
+        return [] if self._assigner is None else self._assigner.leases(time.time())
+
+    def config(self) -> list[dict[str, Any]]:
+        """Rows for `caetun show config`: each setting that is no default, and where it comes from."""
+        settings = self._settings
+        pushed = {} if self._puller is None else self._puller.rows()
+        rows = [
+            {"setting": OPTIONS[name].key, "value": _text(getattr(settings, name)), "from": str(origin)}
+            for name, origin in settings.origins.items()
+            if origin is not Origin.DEFAULT
+        ]
+        rows += [{"setting": word, "value": _text(value), "from": "pushed"} for word, value in pushed.items()]
+        ignored = () if self._puller is None else self._puller.ignored
+        return rows + [{"setting": line.partition(" ")[0], "value": line, "from": "left out"} for line in ignored]
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if type(value) is tuple else str(value)
