@@ -307,6 +307,6 @@ FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexa
 DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
 TEXT: Final = Kind("NAME", _parse_text)
 FILE: Final = Kind("FILE", _parse_path)
-PEER: Final = Kind("PUBKEY|cn:NAME[,WORD...]", _parse_peer)
+PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, "PUBKEY[,WORD...] or cn:NAME[,WORD...]")
 PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md")
 BRIDGE: Final = Kind("NAME", _parse_bridge, "NAME or NAME:create")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Container
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from caetun.errors import ConfigurationError
 from caetun.options import SWITCH, Option
@@ -25,6 +26,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise ConfigurationError instead of printing the usage and exiting."""
         raise ConfigurationError(f"{message.removeprefix('argument ')}: see {self.prog} --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print, and let it be known if nobody reads: argparse keeps that to itself."""
+        (sys.stderr if file is None else file).write(message)
 
     def read(self, argv: list[str]) -> argparse.Namespace:
         """Parse; raises ConfigurationError, with a suggestion for a flag that does not exist."""

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.read(argv)
     path = find(arguments.dev)
     while True:
-        rows = question(path, {"show": arguments.what})
+        rows = ask(path, arguments.what)
         text = json.dumps(rows) if arguments.json else table(rows)
         if arguments.watch and sys.stdout.isatty():
             text = _CLEAR + text
@@ -61,6 +61,11 @@ def find(device: str | None) -> Path:
         names = ", ".join(path.name.removesuffix(SUFFIX) for path in found)
         raise ConfigurationError(f"--dev: several tunnels are running: name one of {names}")
     return found[0]
+
+
+def ask(path: Path, what: str) -> list[dict[str, Any]]:
+    """The rows of a view. Raises HostError."""
+    return question(path, {"show": what})
 
 
 def question(path: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
