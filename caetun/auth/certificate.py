@@ -67,7 +67,7 @@ class Certificate:
             names = self._trust.names(chain, verified=self._shown, wall=claim.wall)
         except Refused as refused:
             raise Denied(refused.detail) from None
-        if not self._shown and not _is_signed(chain[0], claim):
+        if not self._shown and not is_signed(chain[0], claim):
             raise Denied("the signature is not that of the certificate")
         if not names:
             raise Denied("the certificate has no name")
@@ -84,7 +84,8 @@ def _chain(text: str) -> list[bytes]:
     return chain
 
 
-def _is_signed(certificate: bytes, claim: Claim) -> bool:
+def is_signed(certificate: bytes, claim: Claim) -> bool:
+    """Whether the claim carries the signature of a certificate (DER) that was found good."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
