@@ -27,6 +27,7 @@ CHECK_SECONDS: Final = 60.0
 """For a verdict: a command has 10 s, and may have to wait for others."""
 FAREWELL_SECONDS: Final = 3.0
 """Until a refused peer is sent away: it must have heard why, and will mostly go by itself."""
+TOO_MANY: Final = "too many attempts"
 LATE: Final = "no answer within 120 s"
 
 P = TypeVar("P", bound=Hashable)
@@ -86,7 +87,7 @@ class Stages(Generic[P]):
         stage.keys = (f"address {host}", *([f"user {user}"] if user else []))
         wait = max(self.limiter.wait(key, now) for key in stage.keys)
         if wait > 0:
-            return Denied(f"too many attempts: wait {wait:.0f} s", "too many attempts")
+            return Denied(f"too many attempts: wait {wait:.0f} s", TOO_MANY)
         for key in stage.keys:
             # Counted before it is looked at: many at a time are no way around it.
             self.limiter.failed(key, now)

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from caetun.errors import ConfigurationError, Refused
-from caetun.session.engine import CertificateIdentity, TlsLibrary, ca_target, psk_target
+from caetun.session.engine import CertificateIdentity, TlsFailure, TlsLibrary, ca_target, psk_target
 from caetun.session.identity import NO_PSK, PeerId
 
 if TYPE_CHECKING:
@@ -42,6 +42,15 @@ def library(settings: Settings, keys: Keys) -> TlsLibrary:
     """The TLS library that the settings name. Raises ConfigurationError."""
     name, credentials = settings.tls_library, keys.credentials
     assert credentials is not None
+    found = _make(name, credentials)
+    try:
+        found.client().step(b"")
+    except TlsFailure as failure:
+        raise ConfigurationError(f"--tls-library: {name}: cannot begin: {failure.why}: use another one") from None
+    return found
+
+
+def _make(name: str, credentials: Credentials) -> TlsLibrary:
     if name in LIBRARIES:
         made: TlsLibrary = import_module(LIBRARIES[name]).Library(credentials)
         return made

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from caetun import logs
 from caetun.auth.base import Claim, Denied, Method, decide, fields_of
 from caetun.auth.guests import AWAY_SECONDS, CONFIRM_SECONDS, Guests
-from caetun.auth.stage import LATE, Stages, State
+from caetun.auth.stage import LATE, TOO_MANY, Stages, State
 from caetun.errors import Refused
 from caetun.session.admission import host_of
 from caetun.types import DropReason
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 HOLD: Final = "authentication"
 LOOK_SECONDS: Final = 1.0
 """Between two looks at who is late or away."""
+
+CROWDED: Final = "the queue is full"
+_AT_WILL: Final = frozenset((TOO_MANY, CROWDED))
+"""Refusals that a stranger can cause as often as he likes: told now and then. All others the limits keep rare."""
 
 log = logs.logger("auth")
 
@@ -70,6 +74,7 @@ class Doorkeeper:
         """Guests without a session, and since when."""
         self._shut_out: set[str] = set()
         """Users and peers that were revoked while we run."""
+        self._repeated = logs.RepeatedEvents(log, call_later=hands.loop.call_later)
         self._timer: asyncio.TimerHandle | None = None
         self._known = frozenset(self._node.peers)
         for peer in self._node.peers.values():
@@ -153,7 +158,7 @@ class Doorkeeper:
                 self._decided(peer, outcome, host)
 
         if not self._worker.submit(lambda: decide(self._chain, claim), decided):
-            self._refuse(peer, "too many are asking at a time: try again", "the queue is full", host)
+            self._refuse(peer, "too many are asking at a time: try again", CROWDED, host)
 
     def _decided(self, peer: Peer, outcome: str | Exception, host: str) -> None:
         if isinstance(outcome, Denied):
@@ -195,7 +200,10 @@ class Doorkeeper:
         self._say(peer, self._stages.refuse(peer, why, time.monotonic()))
         peer.conversation.hold(HOLD)
         text = f"refused: {why}" + (f" ({note})" if note else "")
-        logs.event(log, logging.WARNING, "auth.refused", text, peer=peer.name, host=host)
+        if note in _AT_WILL:
+            self._repeated.event(time.monotonic(), logging.WARNING, "auth.limited", text, peer=peer.name, host=host)
+        else:
+            logs.event(log, logging.WARNING, "auth.refused", text, peer=peer.name, host=host)
 
     def _end(self, peer: Peer, why: str) -> None:
         """Its session ends now."""

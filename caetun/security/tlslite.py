@@ -132,6 +132,8 @@ class Engine:
         self._wire.incoming += records
         if not self.ready and self._advance(self._steps) is None:
             session = self._connection.session
+            if session is None:
+                raise TlsFailure("TLS: the handshake has failed already")
             if self._server and (session.clientCertChain is None or not session.clientCertChain.x509List):
                 raise TlsFailure("it has shown no certificate", certificate=True, flight=self._wire.take())
             self.ready = True
@@ -154,7 +156,7 @@ class Engine:
 
     def _advance(self, steps: Iterator[Any]) -> Any:
         """Go on as far as there are bytes: 0 if more are wanted, what came out, or None at the end."""
-        from tlslite.errors import TLSError, TLSLocalAlert, TLSRemoteAlert
+        from tlslite.errors import TLSLocalAlert, TLSRemoteAlert
 
         try:
             for result in steps:
@@ -167,8 +169,7 @@ class Engine:
             raise TlsFailure(f"TLS: {error}", flight=self._wire.take()) from None
         except TLSLocalAlert as error:
             raise TlsFailure(f"TLS: {error}", flight=self._wire.take()) from None
-        except (TLSError, ValueError, TypeError, IndexError, AssertionError, AttributeError, SyntaxError) as error:
-            # What its parsers raise of garbage.
+        except Exception as error:  # whatever its parsers raise of garbage
             raise TlsFailure(f"TLS: {error}", flight=self._wire.take()) from None
         return None
 

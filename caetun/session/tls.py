@@ -255,10 +255,11 @@ class TlsHandshakes:
                 flight += more
         except TlsFailure as failure:
             flight, refusal = flight + failure.flight, self._failed(failure, None)
+            served.over = True
         except Malformed as malformed:
-            flight = b""
+            flight, served.over = b"", True
             self.drops.count(malformed.reason)
-        served.over = established is not None or refusal is not None or not flight
+        served.over = served.over or established is not None
         served.reply = self._reply(index, served, flight) if flight else []
         return Answer(served.reply, established, refusal)
 

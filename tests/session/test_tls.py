@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from caetun.session.handshake import ATTEMPT_SECONDS, MAX_ATTEMPTS, Cipher, Poli
 from caetun.session.serving import MAX_SERVED, MAX_SERVED_PER_HOST
 from caetun.session.tls import MAX_REPEATS
 from caetun.types import DropReason, Mode
+from caetun.wire import tls
 from tests.security.authority import NOW, WALL, Node, authority, deliver
 from tests.session.pair import agree, flipped
 
@@ -235,6 +238,41 @@ def test_answers_that_nobody_waits_for(pair: tuple[Node, Node]) -> None:
     alice.handshakes.abandon(peer_id("hub"))
     assert alice.hear(answer, "h 1") == []
     assert set(alice.drops) == {DropReason.HANDSHAKE_UNEXPECTED}
+
+
+@pytest.mark.parametrize(
+    ("libraries", "times"), [((openssl, openssl), 40), ((tlslite, openssl), 8), ((openssl, tlslite), 8)]
+)
+def test_damaged_flights(
+    pki: Path, monkeypatch: pytest.MonkeyPatch, libraries: tuple[object, object], times: int
+) -> None:
+    """Bits, runs and ends of one flight are others: no session between them, no exception, and the next one works."""
+    rng, whole = random.Random(7), tls.encode_flight
+    for number in range(times):
+        alice = Node(pki, "alice", ["hub"], library=libraries[0].Library)  # type: ignore[attr-defined]
+        hub = Node(pki, "hub", ["alice"], library=libraries[1].Library)  # type: ignore[attr-defined]
+        flights = itertools.count()
+
+        def damaged(records: bytes, *, first: bool, hit: int = number % 4, flights: itertools.count = flights) -> bytes:  # type: ignore[type-arg]
+            if next(flights) != hit:
+                return whole(records, first=first)
+            at, some = rng.randrange(len(records)), rng.randbytes(20)
+            ways = [
+                flipped(records, at),
+                records[:at] or b"x",
+                records + some,
+                records[:at] + some + records[at + 20 :],
+            ]
+            return whole(rng.choice(ways), first=first)
+
+        monkeypatch.setattr(tls, "encode_flight", damaged)
+        deliver(alice, hub, alice.call("hub"))
+        monkeypatch.setattr(tls, "encode_flight", whole)
+        assert not alice.established or not hub.established or agree(alice.established[0], hub.established[0])
+        alice.handshakes.abandon(peer_id("hub"))
+        alice.established.clear()
+        deliver(alice, hub, alice.call("hub", 1.0), 1.0)
+        assert agree(alice.established[0], hub.established[-1])
 
 
 # who is refused
