@@ -52,6 +52,9 @@ class Board(Protocol):
     def remove_port(self, number: int) -> None:
         """A peer has gone down."""
 
+    def port_moved(self, number: int, now: float) -> None:
+        """A peer that is up is reached by another link than before."""
+
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
 

@@ -62,8 +62,8 @@ class Node:
         self._ports: dict[int, tuple[Peer, Any]] = {}
         """Of the board, by number: `LOCAL` is the device, and not in here."""
         self._port_of: dict[Peer, int] = {}
-        self._up: set[Peer] = set()
-        """Peers whose ports are up."""
+        self._up: dict[Peer, LinkView | None] = {}
+        """Peers whose ports are up -> the last link they were reached by."""
         self._last_port = 0
         self.guest: Callable[[PeerId, Established, LinkView], Peer | None] | None = None
         """Makes a peer, and adds it, of somebody whom no configuration names; None if there is no room for one."""
@@ -203,28 +203,35 @@ class Node:
 
     def _decide(self, board: Board, peer: Peer, before: int, now: float, out: Output) -> None:
         """Decide on the frames a peer has just sent: they were put behind those that were there `before`."""
-        if peer.carries is not (peer in self._up):
+        if peer.carries is not (peer in self._up) or peer.link is not self._up.get(peer):
             self._port_changed(board, peer, now)
-        if len(out.frames) == before:
-            return
-        frames = out.frames[before:]
-        del out.frames[before:]
         number = self._port_of[peer]
-        local, parcels = board.inbound(number, frames, now)
-        out.frames += local
-        self._send(parcels, number, now, out)
+        if len(out.frames) > before:
+            frames = out.frames[before:]
+            del out.frames[before:]
+            local, parcels = board.inbound(number, frames, now)
+            out.frames += local
+            self._send(parcels, number, now, out)
         if board.waiting:
             self._tick_board(board, now, out)
 
     def _port_changed(self, board: Board, peer: Peer, now: float) -> None:
-        """A peer has come or gone, and its port with it; one whose frames are held back is not there for the board."""
-        number = self._port_of[peer]
-        if peer.carries:
-            self._up.add(peer)
+        """See whether a peer has come or gone, and its port with it, or is reached by another link.
+
+        One whose frames are held back is not there for the board.
+        """
+        number, known = self._port_of[peer], peer in self._up
+        if peer.carries is not known:
+            if known:
+                del self._up[peer]
+                board.remove_port(number)
+                return
             board.add_port(number, self._ports[number][1], now)
+        elif not known or peer.link is None or peer.link is self._up[peer]:
+            return
         else:
-            self._up.discard(peer)
-            board.remove_port(number)
+            board.port_moved(number, now)
+        self._up[peer] = peer.link
 
     def messages_received(
         self, link: LinkView, messages: Sequence[bytes], now: float, wall: float, out: Output
@@ -249,7 +256,7 @@ class Node:
                 if pair is not None and pair.local_index == established.local_index:
                     self._indices.sessions[pair.local_index] = (peer, pair)
             self._retire(stale)
-            if self.board is not None and peer.carries is not (peer in self._up):
+            if self.board is not None:
                 self._port_changed(self.board, peer, now)
 
     def _refused(self, link: LinkView, refusal: Refusal, now: float, out: Output) -> None:
@@ -262,7 +269,7 @@ class Node:
     def expel(self, peer: Peer, why: str, now: float, out: Output) -> None:
         """End the session of a far end that is not welcome any more."""
         self._retire(peer.expel(why, now, out))
-        if self.board is not None and peer.carries is not (peer in self._up):
+        if self.board is not None:
             self._port_changed(self.board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
@@ -300,13 +307,12 @@ class Node:
         """Do what is due."""
         for peer in self.peers.values():
             self._retire(peer.tick(now, wall, out))
+            if self.board is not None:
+                self._port_changed(self.board, peer, now)
         if self.board is not None:
             self._tick_board(self.board, now, out)
 
     def _tick_board(self, board: Board, now: float, out: Output) -> None:
-        for peer in self.peers.values():
-            if peer.carries is not (peer in self._up):
-                self._port_changed(board, peer, now)
         local, parcels = board.tick(now)
         out.frames += local
         self._send(parcels, LOCAL, now, out)

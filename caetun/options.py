@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 from caetun.endpoint import parse_endpoint, parse_remote, parse_transports
 from caetun.errors import ConfigurationError
-from caetun.ports import PeerRef, PortWords, parse_words
+from caetun.ports import PeerRef, PortWords, nameless, parse_table, parse_words
 from caetun.transports.registry import BUILT_IN
 from caetun.types import Mode
+from caetun.vlans import parse_vlan, parse_vlan_table, querier_addresses
+from caetun.words import address
 
 # fixed by the specification
 _DEVICE_NAME: Final = re.compile(r"[^\s/:]{1,15}")
@@ -25,6 +27,9 @@ _DEVICE_NAME: Final = re.compile(r"[^\s/:]{1,15}")
 _FD: Final = re.compile(r"fd:([0-9]{1,6})")
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{43}=")
 """Base64 of 32 bytes."""
+
+_DOMAIN: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+"""Labels with dots between (RFC 1035, section 2.3.1), and the underscore that is found in practice."""
 
 # chosen by us
 _BY_NAME: Final = "cn:"
@@ -69,6 +74,8 @@ class Kind:
     """Bounds and unit in words, for help and the reference."""
     native: tuple[type, ...] = ()
     """Types besides strings that the value may have in TOML."""
+    table: Callable[[dict[str, object]], object] | None = None
+    """Reads a table of TOML; None: it may be none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,17 @@ class Option:
         """The value for what a flag or TOML gave; a tuple if repeatable. Raises ValueError (why, what to do)."""
         if not self.repeatable:
             return self._read_one(raw)
-        return tuple(self._read_one(item) for item in (raw if isinstance(raw, list) else [raw]))
+        several = raw if isinstance(raw, list) else [raw]
+        return tuple(self._read_item(item, number) for number, item in enumerate(several, 1))
+
+    def _read_item(self, raw: object, number: int) -> object:
+        """One of several; a table has no text of its own by which to find it, so it is told by its number."""
+        try:
+            return self._read_one(raw)
+        except ValueError as error:
+            raise ValueError(
+                f"table {number}: {error}" if isinstance(raw, dict) and self.kind.table else error
+            ) from None
 
     def _read_one(self, raw: object) -> object:
         # bool is a subclass of int in Python: without the exact type, `mtu = true` would be 1
@@ -123,6 +140,8 @@ class Option:
             raise ValueError("is a switch: give true or false, without quotes")
         if isinstance(raw, str):
             return self.kind.parse(raw)
+        if isinstance(raw, dict) and self.kind.table is not None:
+            return self.kind.table(raw)
         if type(raw) in self.kind.native:
             return self.kind.parse(str(raw))
         wanted = f"give {self.kind.limits or self.kind.metavar}{'' if self.kind.native else ' in quotes'}"
@@ -216,6 +235,23 @@ def _parse_interface(text: str) -> Interface:
     return interface
 
 
+def _parse_address(text: str) -> IPv4Address | IPv6Address:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address: write for example 10.0.0.1 or fd00::1, without a port") from None
+    if "%" in text or address.is_multicast or address.is_unspecified:
+        raise ValueError(f"{text!r} cannot be a host's address: give a unicast address without a zone")
+    return address
+
+
+def _parse_domain(text: str) -> str:
+    plain = text.rstrip(".").lower()
+    if not _DOMAIN.fullmatch(plain):
+        raise ValueError(f"{text!r} is not a domain: write for example corp.example")
+    return plain
+
+
 def _parse_path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("names no file: give the name of a file")
@@ -243,8 +279,28 @@ def _parse_peer(text: str) -> PeerRef:
         raise ValueError(str(error)) from None
 
 
+def _parse_peer_table(table: dict[str, object]) -> PeerRef:
+    key = table.get("key")
+    if not isinstance(key, str):
+        raise ValueError('has no key: write key = "PUBKEY" in each [[peer]]')
+    words = parse_table({word: value for word, value in table.items() if word != "key"})
+    return _parse_peer(key)._replace(port=words)
+
+
 def _parse_port(text: str) -> PortWords:
     return parse_words(text.split(","))
+
+
+def _parse_defaults(text: str) -> PortWords:
+    return nameless(_parse_port(text))
+
+
+def _parse_defaults_table(table: dict[str, object]) -> PortWords:
+    return nameless(parse_table(table))
+
+
+def _parse_querier(text: str) -> bytes:
+    return querier_addresses([address(text)])[0]
 
 
 def _parse_bridge(text: str) -> BridgeRef:
@@ -298,6 +354,8 @@ def _toml_type(raw: object) -> str:
 SWITCH: Final = Kind("", _parse_nothing, "true, false")
 MODE: Final = Kind("MODE", _parse_mode, ", ".join(Mode))
 DEVICE: Final = Kind("NAME", _parse_device, "NAME or fd:N")
+ADDRESS: Final = Kind("ADDR", _parse_address, "an IPv4 or IPv6 address")
+DOMAIN: Final = Kind("NAME", _parse_domain, "a domain")
 INTERFACE: Final = Kind("CIDR", _parse_interface, "ADDRESS/PREFIX")
 LISTEN: Final = Kind("ENDPOINT", parse_endpoint, "[HOST]:PORT or URL")
 REMOTE: Final = Kind("ENDPOINT", parse_remote, "HOST:PORT or URL")
@@ -307,6 +365,13 @@ FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexa
 DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
 TEXT: Final = Kind("NAME", _parse_text)
 FILE: Final = Kind("FILE", _parse_path)
-PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, "PUBKEY[,WORD...] or cn:NAME[,WORD...]")
-PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md")
+PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, "PUBKEY[,WORD...] or cn:NAME[,WORD...]", table=_parse_peer_table)
+PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md", table=parse_table)
+PORT_DEFAULTS: Final = Kind(
+    "WORD[,WORD...]", _parse_defaults, "words as of a peer, see docs/switch.md", table=_parse_defaults_table
+)
+VLAN: Final = Kind(
+    "ID[,WORD...]", parse_vlan, "snooping=on or off, querier=on, off or addresses", table=parse_vlan_table
+)
+QUERIER: Final = Kind("ADDRESS", _parse_querier, "IPv4 or link-local IPv6 address")
 BRIDGE: Final = Kind("NAME", _parse_bridge, "NAME or NAME:create")

@@ -1,28 +1,30 @@
-"""What is said about a port of the switch, as people write it: words and `word=value`, separated by commas.
+"""What is said about a port of the switch, as people write it: words and `word=value`, or a table in TOML.
 
     KEY,name=attic,access=7,mac-limit=100,isolated
     KEY,name=office,trunk=7+8+100-110,native=3,storm.broadcast=100/400
+    KEY,name=guest,role=host,source=dhcp,address-limit=8
 
-The first part of a peer is its key; the device has its own words with `--port`. Of a peer of a router (`--mode tun`) it
-is said which addresses are its own:
+The first part of a peer is its key; the device has its own words with `--port`, and `--port-defaults` holds for all
+peers. docs/switch.md explains each word.
+
+Of a peer of a router (`--mode tun`) it is said which addresses are its own:
 
     KEY,name=attic,allowed=10.88.0.2+10.1.0.0/24+fd88::2+fd01::/64
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from caetun.words import OFF, Word, address, at_vlan, flatten, group, is_mac, mac, number, several, split, vlan, vlans
+
 if TYPE_CHECKING:
     from caetun.l2.bridge import PortSettings
+    from caetun.l2.policy import Allowed, GuardSettings
     from caetun.l2.storm import Rate
-
-# fixed by the specification
-_MAX_VLAN: Final = 4094
 
 # chosen by us
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
@@ -31,26 +33,40 @@ LOCAL: Final = 0
 """The number of the device's port, as in `l2/switchboard.py`."""
 LOCAL_NAME: Final = "local"
 _MAX_MACS: Final = 16_384
+_MAX_ADDRESSES: Final = 4096
+
+ROLES: Final[Mapping[str, tuple[bool, bool]]] = {
+    "bridge": (True, True),
+    "host": (False, False),
+    "server": (True, False),
+    "router": (True, True),
+}
+"""What is at a port -> whether DHCP servers, and whether IPv6 routers, may be there."""
 
 
 class PortWords(NamedTuple):
     """What was said about one port; checked, and made into `PortSettings` when there is a switch."""
 
     name: str = ""
-    words: tuple[tuple[str, str], ...] = ()
-    """(word, value) in order, name and networks left out; a word without a value has ""."""
+    words: tuple[Word, ...] = ()
+    """In order, name and networks left out."""
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Prefixes behind the port: what a router sends there, and takes from there."""
 
     def __str__(self) -> str:
         """As it was written, in order."""
-        parts = [f"name={self.name}"] if self.name else []
-        parts += ["allowed=" + "+".join(map(str, self.networks))] if self.networks else []
-        return ",".join([*parts, *(f"{word}={value}" if value else word for word, value in self.words)])
+        first = [Word("name", self.name)] if self.name else []
+        first += [Word("allowed", "+".join(map(str, self.networks)))] if self.networks else []
+        return ",".join(map(str, [*first, *self.words]))
 
     def settings(self, name: str) -> PortSettings:
         """For the switch; `name` is taken if none was given. Raises ValueError (why, what to do)."""
         return _settings(self.name or name, self.words)
+
+    def over(self, defaults: PortWords) -> PortWords:
+        """These words, and of `defaults` those that say nothing about the same."""
+        said = {_topic(word) for word in self.words}
+        return self._replace(words=(*(word for word in defaults.words if _topic(word) not in said), *self.words))
 
 
 class PeerRef(NamedTuple):
@@ -64,12 +80,28 @@ class PeerRef(NamedTuple):
 
 
 def parse_words(parts: Iterable[str]) -> PortWords:
-    """Read what was said about a port. Raises ValueError (why, what to do)."""
+    """Read what was said about a port in words. Raises ValueError (why, what to do)."""
+    return _checked(split(parts))
+
+
+def parse_table(table: Mapping[str, Any]) -> PortWords:
+    """Read what was said about a port in a table of TOML. Raises ValueError (why, what to do)."""
+    return _checked(flatten(table))
+
+
+def nameless(words: PortWords) -> PortWords:
+    """What is said of all ports has neither name nor networks. Raises ValueError."""
+    if words.name or words.networks:
+        raise ValueError(f"{'name' if words.name else 'allowed'!r} is said of all ports: give each its own")
+    return words
+
+
+def _checked(said: Iterable[Word]) -> PortWords:
     name = ""
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    words: dict[str, str] = {}
-    for part in parts:
-        word, separator, value = part.strip().partition("=")
+    words: dict[str, Word] = {}
+    for each in said:
+        word, value = each.name.removeprefix("vlan.") if each.name in _VLAN_ALIASES else each.name, each.value
         if word in words or (word == "name" and name) or (word == "allowed" and networks):
             raise ValueError(f"{word!r} is said twice of one port: leave one away")
         if word == "name":
@@ -80,14 +112,22 @@ def parse_words(parts: Iterable[str]) -> PortWords:
         if word == "allowed":
             networks = parse_networks(value)
             continue
-        if bool(separator) != (word not in _SWITCHES):
-            what = "takes no value" if separator else "wants a value"
-            raise ValueError(f"{part!r}: {word!r} {what} (or is not known): {_KNOWN}")
-        words[word] = value
-    found = PortWords(name, tuple(words.items()), networks)
+        if word not in _SWITCHES and word not in _READERS and not word.startswith("storm."):
+            raise ValueError(f"{word!r} is not known: {_KNOWN}")
+        if bool(value) and word in _SWITCHES and value != OFF:
+            raise ValueError(f"'{each}': {word!r} takes no value (or off)")
+        if not value and word not in _SWITCHES:
+            raise ValueError(f"'{each}': {word!r} wants a value")
+        words[word] = Word(word, value)
+    found = PortWords(name, tuple(words.values()), networks)
     if found.words:
         found.settings("port")
     return found
+
+
+def _topic(word: Word) -> str:
+    """What a word is about: a port has one kind of VLANs, so words about them replace each other."""
+    return "vlan" if f"vlan.{word.name}" in _VLAN_ALIASES else word.name
 
 
 def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -111,47 +151,49 @@ def _no_network(text: str) -> str:
         return f"{text!r} is no address or prefix: write for example 10.1.0.0/24 or fd01::/64, several with + between"
 
 
-def _settings(name: str, words: Iterable[tuple[str, str]]) -> PortSettings:
+def _settings(name: str, words: Iterable[Word]) -> PortSettings:
     # Imported here: a tunnel between two hosts has no switch.
-    from caetun.l2.bridge import BpduPolicy, PortSettings
+    from caetun.l2.bridge import PortSettings
     from caetun.l2.storm import DEFAULTS, Storm
-    from caetun.l2.vlan import PortVlans
 
     given: dict[str, Any] = {}
-    vlans: dict[str, Any] = {}
     storm: dict[Storm, Rate] = dict(DEFAULTS)
     for word, value in words:
         if word.startswith("storm."):
             _storm(storm, word, value)
-        elif word in ("access", "native"):
-            vlans[word] = _vlan(value)
-        elif word == "trunk":
-            vlans[word] = None if value == "all" else frozenset(_ranges(value))
-        elif word == "bpdu":
-            if value not in tuple(BpduPolicy):
-                raise ValueError(f"{value!r} is no policy for BPDUs: give one of {', '.join(BpduPolicy)}")
-            given[word] = BpduPolicy(value)
-        elif word == "mac-limit":
-            given["mac_limit"] = _number(value, 1, _MAX_MACS)
         elif word in _SWITCHES:
-            given[word.replace("-", "_")] = True
+            given[word] = value != OFF
         else:
-            raise ValueError(f"{word!r} is not known: {_KNOWN}")
-    if "access" in vlans and len(vlans) > 1:
+            given[word] = _READERS[word](value)
+    settings = {word.replace("-", "_"): given[word] for word in _PLAIN if word in given}
+    for word, setting in (("router", "multicast_router"), ("static-mac", "macs"), ("static-group", "groups")):
+        if word in given:
+            settings[setting] = given[word]
+    return PortSettings(name, storm=storm, vlans=_port_vlans(given), guard=_guard(given), **settings)
+
+
+def _port_vlans(given: Mapping[str, Any]) -> Any:
+    from caetun.l2.vlan import PortVlans
+
+    said = {word: given[word] for word in ("access", "trunk", "native") if word in given}
+    if not said:
+        return None
+    if "access" in said and len(said) > 1:
         raise ValueError("'access' goes with neither 'trunk' nor 'native': a port of one VLAN has no tags")
-    if vlans:
-        native = vlans.get("access", vlans.get("native"))
-        given["vlans"] = PortVlans(native=native, trunk=vlans.get("trunk", frozenset()))
-    known = {each.name for each in dataclasses.fields(PortSettings)}
-    return PortSettings(name, storm=storm, **{word: value for word, value in given.items() if word in known})
+    return PortVlans(native=said.get("access", said.get("native")), trunk=said.get("trunk", frozenset()))
 
 
-_SWITCHES: Final = frozenset(("isolated", "mesh", "fast-leave", "router"))
-"""Words without a value; `fast-leave` and `router` concern multicast, and are looked up by `PortWords.words`."""
-_KNOWN: Final = (
-    "known are name=, allowed=, access=, trunk=, native=, mac-limit=, bpdu=, storm.CLASS=, isolated, mesh, fast-leave, "
-    "router"
-)
+def _guard(given: Mapping[str, Any]) -> GuardSettings:
+    """Who may be at a port. Senders that are named are all there are, unless something else is said."""
+    from caetun.l2.policy import LIMIT, GuardSettings, Source
+
+    source = given.get("source", Source.STATIC if "bind" in given else Source.ANY)
+    if source is Source.STATIC and "bind" not in given:
+        raise ValueError("'source=static' lets nobody send: name who may with bind=MAC@ADDRESS")
+    if source is Source.ANY and "bind" in given:
+        raise ValueError("'bind' does nothing with source=any: give source=static, dhcp or learn")
+    dhcp_server, router = ROLES[given.get("role", "bridge")]
+    return GuardSettings(source, given.get("bind", ()), given.get("address-limit", LIMIT), dhcp_server, router)
 
 
 def _storm(storm: dict[Any, Any], word: str, value: str) -> None:
@@ -160,7 +202,7 @@ def _storm(storm: dict[Any, Any], word: str, value: str) -> None:
     name = word.removeprefix("storm.")
     if name not in tuple(Storm):
         raise ValueError(f"{name!r} is no class of storms: give one of {', '.join(Storm)}")
-    if value == "off":
+    if value == OFF:
         storm.pop(Storm(name), None)
         return
     found = _RATE.fullmatch(value)
@@ -169,22 +211,67 @@ def _storm(storm: dict[Any, Any], word: str, value: str) -> None:
     storm[Storm(name)] = Rate(float(found[1]), float(found[2] or 2 * int(found[1])))
 
 
-def _vlan(text: str) -> int:
-    return _number(text, 1, _MAX_VLAN)
+# readers of single values
 
 
-def _ranges(text: str) -> Iterable[int]:
-    """`7+8+100-110`."""
-    for part in text.split("+"):
-        low, separator, high = part.partition("-")
-        first = _vlan(low)
-        last = _vlan(high) if separator else first
-        if last < first:
-            raise ValueError(f"{part!r} ends before it begins: write the lower VLAN first")
-        yield from range(first, last + 1)
+def _trunk(text: str) -> frozenset[int] | None:
+    return None if text == "all" else vlans(text)
 
 
-def _number(text: str, low: int, high: int) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text) or not low <= int(text) <= high:
-        raise ValueError(f"{text!r} is not a number from {low} to {high}")
-    return int(text)
+def _bpdu(text: str) -> object:
+    from caetun.l2.port import BpduPolicy
+
+    if text not in tuple(BpduPolicy):
+        raise ValueError(f"{text!r} is no policy for BPDUs: give one of {', '.join(BpduPolicy)}")
+    return BpduPolicy(text)
+
+
+def _source(text: str) -> object:
+    from caetun.l2.policy import Source
+
+    if text not in tuple(Source):
+        raise ValueError(f"{text!r} is no source guard: give one of {', '.join(Source)}")
+    return Source(text)
+
+
+def _role(text: str) -> str:
+    if text not in ROLES:
+        raise ValueError(f"{text!r} is no role: give one of {', '.join(ROLES)}")
+    return text
+
+
+def _sender(text: str) -> Allowed:
+    """`MAC`, `ADDRESS[/PREFIX]` or `MAC@ADDRESS[/PREFIX]`."""
+    from caetun.l2.policy import Allowed
+
+    if is_mac(text):
+        return Allowed(mac(text))
+    before, separator, where = text.rpartition("@")
+    host, slash, length = where.partition("/")
+    packed = address(host)
+    prefix = number(length, 0, len(packed) * 8) if slash else None
+    return Allowed(mac(before) if separator else None, packed, prefix)
+
+
+_READERS: Final[Mapping[str, Callable[[str], object]]] = {
+    "role": _role,
+    "access": vlan,
+    "trunk": _trunk,
+    "native": vlan,
+    "mac-limit": lambda text: number(text, 1, _MAX_MACS),
+    "bpdu": _bpdu,
+    "source": _source,
+    "bind": several(_sender),
+    "address-limit": lambda text: number(text, 1, _MAX_ADDRESSES),
+    "static-mac": several(at_vlan(mac)),
+    "static-group": several(at_vlan(group)),
+}
+"""Words with a value."""
+_SWITCHES: Final = ("isolated", "mesh", "fast-leave", "router")
+"""Words without a value."""
+_PLAIN: Final = ("mac-limit", "bpdu", "isolated", "mesh", "fast-leave")
+"""Words that are settings of a port as they stand."""
+_VLAN_ALIASES: Final = frozenset(("vlan.access", "vlan.trunk", "vlan.native"))
+_KNOWN: Final = (
+    f"known are name=, allowed=, {''.join(f'{word}=, ' for word in _READERS)}storm.CLASS=, {', '.join(_SWITCHES)}"
+)

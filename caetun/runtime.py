@@ -11,6 +11,8 @@ from typing import Final
 SYSTEM_RUNTIME: Final = Path("/run/caetun")
 """Root's sockets (Filesystem Hierarchy Standard, section 3.15)."""
 SUFFIX: Final = ".sock"
+JOURNAL: Final = ".undo"
+"""Of state files: what a tunnel has changed of its host."""
 
 
 def runtime_directory(environ: Mapping[str, str], user: int) -> Path:
@@ -31,3 +33,8 @@ def socket_path(device: str) -> Path:
 def sockets() -> list[Path]:
     """Those there are, of this user."""
     return sorted(runtime_directory(os.environ, os.geteuid()).glob(f"*{SUFFIX}"))
+
+
+def journals() -> list[Path]:
+    """The state files of this user's tunnels that change their host (`caetun/gateway/`), running or not."""
+    return sorted(runtime_directory(os.environ, os.geteuid()).glob(f"[!.]*{JOURNAL}"))

@@ -12,19 +12,22 @@ import difflib
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
 from caetun.agreement import Agreement, check_agreement
+from caetun.coherence import check_gateway
 from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import (
+    ADDRESS,
     BRIDGE,
     DECOY,
     DEVICE,
+    DOMAIN,
     FILE,
     FINGERPRINT,
     INTERFACE,
@@ -32,11 +35,14 @@ from caetun.options import (
     MODE,
     PEER,
     PORT,
+    PORT_DEFAULTS,
     PROXY,
+    QUERIER,
     REMOTE,
     SWITCH,
     TEXT,
     TRANSPORTS,
+    VLAN,
     BridgeRef,
     DeviceRef,
     Interface,
@@ -47,6 +53,7 @@ from caetun.options import (
 )
 from caetun.ports import PeerRef, PortWords
 from caetun.types import Mode
+from caetun.vlans import VlanRef, querier_addresses
 
 # fixed by the specification
 _IPV6_MIN_MTU: Final = 1280
@@ -62,6 +69,7 @@ GROUPS: Final = {
     "net": "where to",
     "outer": "carriers",
     "device": "device",
+    "gateway": "gateway",
     "switch": "switch (--mode tap with several peers)",
     "router": "router (--mode tun with several peers)",
     "keys": "keys",
@@ -138,12 +146,45 @@ class Settings(Agreement):
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
 
+    gateway: Annotated[bool, Option(SWITCH, "gateway", "lead all traffic of this host through the tunnel")] = False
+    gateway_lan: Annotated[
+        bool, Option(SWITCH, "gateway", "with --gateway: private networks that this host has routes to stay reachable")
+    ] = True
+    gateway_via: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        Option(ADDRESS, "gateway", "with --gateway and --mode tap: the router in the tunnel", repeatable=True),
+    ] = ()
+    kill_switch: Annotated[
+        bool, Option(SWITCH, "gateway", "with --gateway: nothing leaves but by the tunnel, even while it is down")
+    ] = False
+    dns: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        Option(ADDRESS, "gateway", "name server that this host asks while the tunnel runs", repeatable=True),
+    ] = ()
+    dns_domain: Annotated[
+        tuple[str, ...],
+        Option(DOMAIN, "gateway", "domain in which names without a dot are looked for, see --dns", repeatable=True),
+    ] = ()
+    masquerade: Annotated[
+        bool, Option(SWITCH, "gateway", "let far ends out into the world, under this host's addresses (NAT)")
+    ] = False
+
     bridge: Annotated[BridgeRef | None, Option(BRIDGE, "switch", "make the device a member of this Linux bridge")] = (
         None
     )
     port: Annotated[PortWords, Option(PORT, "switch", "settings of the port to the device")] = _PLAIN_PORT
+    port_defaults: Annotated[
+        PortWords, Option(PORT_DEFAULTS, "switch", "settings of every peer's port that does not say otherwise")
+    ] = _PLAIN_PORT
+    vlan: Annotated[
+        tuple[VlanRef, ...], Option(VLAN, "switch", "a VLAN whose multicast differs from the others'", repeatable=True)
+    ] = ()
     snooping: Annotated[bool, Option(SWITCH, "switch", "send multicast to those only who asked for it")] = True
     querier: Annotated[bool, Option(SWITCH, "switch", "ask who wants multicast, while no multicast router does")] = True
+    querier_address: Annotated[
+        tuple[bytes, ...],
+        Option(QUERIER, "switch", "ask from this address, and take part in elections; else yield", repeatable=True),
+    ] = ()
     unregistered: Annotated[
         str,
         Option(choice("routers", "flood", "drop"), "switch", "where multicast goes that nobody has asked for"),
@@ -152,6 +193,18 @@ class Settings(Agreement):
         float, Option(duration(10, 1_000_000), "switch", "forget an address that was not seen for so long")
     ] = 300.0
     """Seconds."""
+    flap_guard: Annotated[bool, Option(SWITCH, "switch", "hold an address that keeps moving between ports")] = True
+    loop_probes: Annotated[bool, Option(SWITCH, "switch", "send probes, and mute a port by which one comes back")] = (
+        True
+    )
+    suppression: Annotated[
+        str,
+        Option(
+            choice("off", "direct", "answer"),
+            "switch",
+            "questions (ARP, ND) for a known neighbour: to all ports, to his, or answered by the switch",
+        ),
+    ] = "off"
 
     client_to_client: Annotated[
         str,
@@ -364,6 +417,7 @@ def check(settings: Settings) -> None:
     _check_outer(settings)
     _check_switch(settings)
     check_agreement(settings, bool(settings.connect))
+    check_gateway(settings)
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
             f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
@@ -464,14 +518,21 @@ def _check_switch(settings: Settings) -> None:
             "--connect: given with several peers: a hub waits for them (--listen), each of them calls the hub"
         )
     if settings.mode is Mode.TUN:
-        for name in ("bridge", "port"):
-            if getattr(settings, name) != OPTIONS[name].default:
-                raise ConfigurationError(f"--{name}: there is no switch with --mode tun: use --mode tap")
+        for option in OPTIONS.values():
+            if option.group == "switch" and getattr(settings, option.name) != option.default:
+                raise ConfigurationError(f"{option.flag}: there is no switch with --mode tun: use --mode tap")
         _check_router(settings)
     elif any(peer.port.networks for peer in settings.peer):
         raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
         raise ConfigurationError("--peer-psk-file: given with several peers, who must not share one: leave it away")
+    vlans = [each.vlan for each in settings.vlan]
+    if len(set(vlans)) < len(vlans):
+        raise ConfigurationError("--vlan: one VLAN is given twice: leave one away")
+    try:
+        querier_addresses(settings.querier_address)
+    except ValueError as error:
+        raise ConfigurationError(f"--querier-address: {error}") from None
     names = [peer.port.name for peer in settings.peer if peer.port.name]
     if len(set(names)) < len(names):
         raise ConfigurationError("--peer: two peers have one name: give each its own")
@@ -517,7 +578,21 @@ def _merge(given: dict[str, Any], environment: dict[str, Any]) -> Settings:
     origins.update(dict.fromkeys(given, Origin.FLAG))
     settings = Settings(**{**file, **environment, **given}, origins=origins)
     listen = _with_schemes(settings.listen, settings.transport)
-    return dataclasses.replace(settings, listen=listen, connect=_with_schemes(settings.connect, settings.transport))
+    connect = _with_schemes(settings.connect, settings.transport)
+    return dataclasses.replace(settings, listen=listen, connect=connect, peer=_with_defaults(settings))
+
+
+def _with_defaults(settings: Settings) -> tuple[PeerRef, ...]:
+    """Peers, with what is said of all ports and not otherwise of theirs. Raises ConfigurationError."""
+    peers: list[PeerRef] = []
+    for peer in settings.peer if settings.port_defaults.words else ():
+        try:
+            port = peer.port.over(settings.port_defaults)
+            port.settings("port")
+        except ValueError as error:
+            raise ConfigurationError(f"--port-defaults, with --peer {peer.port}: {error}") from None
+        peers.append(peer._replace(port=port))
+    return tuple(peers) or settings.peer
 
 
 def _with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:

@@ -97,6 +97,7 @@ class DropReason(enum.StrEnum):
     BRIDGE_FDB_FULL = "bridge.fdb-full"
     BRIDGE_SAME_PORT = "bridge.same-port"
     BRIDGE_ISOLATED = "bridge.isolated"
+    BRIDGE_PORT_DOWN = "bridge.port-down"
     BRIDGE_STORM = "bridge.storm"
     GUARD_SOURCE = "guard.source"
     GUARD_SENDER = "guard.sender"

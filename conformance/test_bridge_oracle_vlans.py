@@ -83,7 +83,7 @@ class _Office:
         egress = self.ours.forward(port, incoming, now)
         assert not egress.ports or egress.vlan == vlan
         ours = {
-            each: b"".join(self.ours.vlans(each).egress(NO_OFFLOAD, memoryview(incoming), vlan)[1:])
+            each: b"".join(self.ours.ports.vlans(each).egress(NO_OFFLOAD, memoryview(incoming), vlan)[1:])
             for each in egress.ports
         }
         return linux, ours

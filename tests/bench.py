@@ -1,13 +1,21 @@
-"""A node with one peer and handshakes that end as a test wants, without public-key work or a network."""
+"""A node with one peer, or a crowd at a switch; handshakes end as a test wants, with neither keys nor network."""
 
 from __future__ import annotations
 
+import dataclasses
+from itertools import count
+
+from caetun.board import LOCAL
+from caetun.l2.bridge import Bridge, PortSettings
+from caetun.l2.loop import LoopProbes
+from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Output, Peer, Timing
 from caetun.session.handshake import Answer, Cipher, Handshakes, Hello, PeerId
 from caetun.session.keypair import KeyPair
 from caetun.session.session import Session
 from caetun.types import Drops, Mode
+from caetun.wire.container import Batch
 from tests.session.established import HELLO, PEER, established
 
 
@@ -85,3 +93,57 @@ class Bench:
     def tick(self, now: float) -> None:
         """The deadline has come."""
         self.node.tick(now, now, self.out)
+
+
+class Crowd:
+    """A hub with so many peers at its switch, all of them there, each by a link of its own."""
+
+    def __init__(self, peers: int) -> None:
+        self.drops, self.out = Drops(), Output()
+        self.handshakes = ReadyMade(self.drops)
+        self.bridge = Bridge(self.drops, LoopProbes(bytes(32), b"\2" + bytes(5), enabled=False))
+        self.bridge.add_port(LOCAL, PortSettings("local"), 0.0)
+        board = Switchboard(self.bridge, b"\2" + bytes(5))
+        numbers = count(1)
+        self.node = Node(
+            self.handshakes, IndexAllocator(lambda size: next(numbers).to_bytes(size, "big")), self.drops, board
+        )
+        self.links: list[Link] = []
+        self.far: list[KeyPair] = []
+        """What each far end seals and opens with."""
+        for number in range(peers):
+            ident = PeerId(number.to_bytes(32, "big"))
+            session = Session(Mode.TAP, self.drops)
+            peer = Peer(ident, f"peer{number}", session, self.handshakes, Timing(), bytes)
+            self.node.add(peer, PortSettings(peer.name))
+            ours, theirs = established(number, (1_000_000 + number, 2_000_000 + number))
+            self.links.append(Link(f"link{number}", 1472))
+            self.handshakes.next = Answer([], dataclasses.replace(ours, peer=ident))
+            self.node.messages_received(self.links[-1], [b"message"], 0.0, 0.0, self.out)
+            self.far.append(KeyPair(theirs, 0.0))
+        self.out.clear()
+
+    def hears(self, number: int, frame: bytes, now: float) -> None:
+        """A peer's host sends a frame."""
+        record = self.far[number].seal(pack_frame(frame))
+        self.node.records_received(self.links[number], [record], now, self.out)
+        self.node.burst_end(now, self.out)
+
+    def sends(self, frame: bytes, now: float) -> None:
+        """The hub's own host sends a frame."""
+        batch = Batch()
+        batch.append(frame)
+        self.node.device_received(batch, now, self.out)
+
+    def sealed(self) -> list[str]:
+        """The links by which records with frames have left since it was last looked."""
+        links = [link.name for link, records in self.out.records for record in records if len(record.body) > 64]
+        self.out.clear()
+        return links
+
+
+def pack_frame(frame: bytes) -> bytes:
+    """A container with one frame."""
+    batch = Batch()
+    batch.append(frame)
+    return bytes(batch.view[: batch.end])

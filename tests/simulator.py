@@ -21,7 +21,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from caetun.board import LOCAL
 from caetun.devices.memory import MemoryDevice
+from caetun.l2.bridge import Bridge, PortSettings
+from caetun.l2.loop import LoopProbes
+from caetun.l2.snooping import SnoopingSettings
+from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Event, Output, Peer, Timing
 from caetun.session.handshake import Handshakes, Hello, PeerId, Policy, PostQuantum
@@ -37,6 +42,8 @@ WALL: Final = 1_700_000_000.0
 ETHERNET: Final = 1472
 """Bytes of UDP payload that an interface with an MTU of 1500 carries."""
 BATCH_LIMIT: Final = 61 * 1024
+LINK_LOCAL: Final = b"\xfe\x80" + bytes(13) + b"\x01"
+"""From which switches ask for memberships."""
 _NUMBER_AT: Final = 20
 _MAX_STEPS_AT_ONCE: Final = 10_000
 """Steps without time going on after which hosts that answer each other will not come to rest any more."""
@@ -80,6 +87,8 @@ class Setup:
     policy: Policy = field(default_factory=lambda: Policy(post_quantum=PostQuantum.OFF))
     timing: Timing = field(default_factory=Timing)
     span: int = 0
+    switch: bool = False
+    """Whether its device and its peers are ports of a switch."""
 
 
 class Link:
@@ -163,16 +172,22 @@ class Host:
         self.handshakes = Handshakes(
             identity, hello, setup.policy, entropy=self._entropy, allocate_index=indices, drops=self.drops
         )
-        self.node = Node(self.handshakes, indices, self.drops)
+        self.node = Node(self.handshakes, indices, self.drops, self._switchboard() if setup.switch else None)
         self.assembler = Assembler(self.drops, self.node.sessions)
         self.peers: dict[str, Peer] = {}
         for name, addresses in setup.peers.items():
             ident = PeerId(public_key(key_of(name)) if setup.secret is None else identity.target)
             session = Session(setup.mode, self.drops, setup.span)
             peer = self.peers[name] = Peer(ident, name, session, self.handshakes, setup.timing, self._entropy)
-            self.node.add(peer)
+            self.node.add(peer, PortSettings(name) if setup.switch else None)
             for address in addresses:
                 peer.offer(self.link(address), 0, self.world.now, self._out)
+
+    def _switchboard(self) -> Switchboard:
+        address = b"\x02" + self._entropy(5)
+        bridge = Bridge(self.drops, LoopProbes(self._entropy(32), address), SnoopingSettings(address6=LINK_LOCAL))
+        bridge.add_port(LOCAL, PortSettings("local"), self.world.now)
+        return Switchboard(bridge, address)
 
     def stop(self) -> None:
         """End the tunnel in order: the far ends are told."""

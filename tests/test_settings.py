@@ -270,3 +270,94 @@ def test_the_example_in_the_reference_works(tmp_path: Path) -> None:
     settings = load({"config": config(tmp_path, example)})
     assert settings.mode is Mode.TAP
     assert settings.connect
+
+
+# the switch
+
+
+TABLES = f"""
+listen = ":4500"
+mode = "tap"
+key = "hub.key"
+
+[port]
+vlan.trunk = "all"
+
+[port-defaults]
+role = "host"
+
+[[peer]]
+key = "{PEER}"
+name = "attic"
+vlan.access = 7
+
+[[peer]]
+key = "{encode_key(bytes(32))}"
+role = "bridge"
+
+[[vlan]]
+id = 7
+querier = "10.7.0.1"
+"""
+LINES = f"""
+listen = ":4500"
+mode = "tap"
+key = "hub.key"
+port = "trunk=all"
+port-defaults = "role=host"
+peer = ["{PEER},name=attic,access=7", "{encode_key(bytes(32))},role=bridge"]
+vlan = "7,querier=10.7.0.1"
+"""
+
+
+def test_tables_say_what_lines_say(tmp_path: Path) -> None:
+    tables, lines = (load({"config": config(tmp_path, text)}) for text in (TABLES, LINES))
+    assert tables == dataclasses.replace(lines, config=tables.config)
+    assert [str(peer.port) for peer in tables.peer] == ["name=attic,role=host,access=7", "role=bridge"]
+
+
+def test_a_flag_replaces_the_tables(tmp_path: Path) -> None:
+    settings = load({"config": config(tmp_path, TABLES), "peer": [f"{PEER},name=loft"], "port": "isolated"})
+    assert [str(peer.port) for peer in settings.peer] == ["name=loft,role=host"]
+    assert str(settings.port) == "isolated"
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "why"),
+    [
+        ('name = "attic"', 'nane = "attic"', "peer: table 1: 'nane' is not known: known are name="),
+        ("vlan.access = 7", "vlan.access = 0", "peer: table 1: '0' is not a number from 1 to 4094"),
+        (f'key = "{PEER}"', "", "peer: table 1: has no key"),
+        (f'key = "{PEER}"', 'key = "abc"', "peer: table 1: "),
+        ("id = 7", "", "vlan: table 1: has no id"),
+        ('role = "bridge"', 'bind = "10.0.0.5"\nsource = "any"', "peer: table 2: 'bind' does nothing"),
+        ('role = "host"', 'name = "all"', "port-defaults: 'name' is said of all ports"),
+        ("[port]", "[ports]", "ports: no such option: did you mean port?"),
+    ],
+)
+def test_a_mistake_in_a_table_is_found(tmp_path: Path, line: str, instead: str, why: str) -> None:
+    assert why in refusal({"config": config(tmp_path, TABLES.replace(line, instead))})
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ({"vlan": ["7", "7,snooping=off"]}, "--vlan: one VLAN is given twice"),
+        ({"querier_address": ["10.0.0.1", "10.0.0.2"]}, "--querier-address: two addresses of one protocol"),
+        ({"querier_address": "fd00::1"}, "--querier-address: the IPv6 address of a querier is link-local"),
+        ({"port_defaults": "source=any", "peer": f"{PEER},bind=10.0.0.5"}, "--port-defaults, with --peer bind="),
+        ({"mode": "tun", "peer": PEER, "suppression": "direct"}, "--suppression: there is no switch with --mode tun"),
+    ],
+)
+def test_what_a_switch_cannot_be_told(flags: dict[str, object], why: str) -> None:
+    given: dict[str, object] = {"listen": ":4500", "mode": "tap", "key": "hub.key", "peer": TWO}
+    assert why in refusal({**given, **flags})
+
+
+def test_the_example_of_a_hub_is_one() -> None:
+    settings = load({"config": str(DOCS.parent / "examples" / "hub.toml")})
+    ports = {peer.port.name: peer.port.settings("") for peer in settings.peer}
+    assert list(ports) == ["attic", "guests", "office", "studio"]
+    assert [ports[name].guard.active for name in ports] == [True, True, False, True]
+    assert (ports["office"].mac_limit, ports["attic"].mac_limit) == (4000, 64)
+    assert [each.vlan for each in settings.vlan] == [8, 100]

@@ -6,11 +6,14 @@ import argparse
 import difflib
 import sys
 from collections.abc import Container
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from caetun.errors import ConfigurationError
 from caetun.options import SWITCH, Option
 from caetun.settings import GROUPS, OPTIONS
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # chosen by us
 _HELP_COLUMN: Final = 30
@@ -27,9 +30,9 @@ class Parser(argparse.ArgumentParser):
         """Raise ConfigurationError instead of printing the usage and exiting."""
         raise ConfigurationError(f"{message.removeprefix('argument ')}: see {self.prog} --help")
 
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Print, and let it be known if nobody reads: argparse keeps that to itself."""
-        (sys.stderr if file is None else file).write(message)
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help; raises BrokenPipeError, which argparse would keep to itself."""
+        (file or sys.stdout).write(self.format_help())
 
     def read(self, argv: list[str]) -> argparse.Namespace:
         """Parse; raises ConfigurationError, with a suggestion for a flag that does not exist."""

@@ -36,6 +36,7 @@ COMMANDS: Final = {
         "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config"
     ),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
+    "undo": Command("caetun.cli.undo", "main", "undo what a tunnel that was killed has left on this host"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),
 }
 

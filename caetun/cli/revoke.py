@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("name", metavar="NAME", help="of a user, or of a peer as caetun show peers tells it")
     parser.add_argument("--dev", metavar="NAME", help="the tunnel's device, if several tunnels run")
     arguments = parser.read(argv)
-    (row,) = question(find(arguments.dev), {"revoke": arguments.name})
+    (row,) = question(find(arguments.dev), {"revoke": arguments.name})["rows"]
     if not row["sessions"]:
         raise ConfigurationError(f"{arguments.name}: is not here: from now on it will not be let in")
     print(f"{arguments.name}: shut out, {row['sessions']} session(s) ended")

@@ -1,6 +1,8 @@
 """The control socket: a line of JSON asks, a line of JSON answers. Only the user the tunnel runs as can reach it.
 
 {"show": "fdb"}    ->    {"rows": [{"vlan": 0, "address": "02:00:00:00:00:01", ...}]}    or    {"error": "..."}
+
+An answer has at most `status.PAGE` rows; with "more": true there are others: {"show": "fdb", "from": 1000}.
 """
 
 from __future__ import annotations
@@ -99,13 +101,15 @@ class Control:
             question = json.loads(line)
             if isinstance(question.get("revoke"), str):
                 return {"rows": [{"revoked": question["revoke"], "sessions": self._revoke(question["revoke"])}]}
-            what = question["show"]
+            what, start = question["show"], question.get("from", 0)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"error": 'not understood: write {"show": "..."}'}
-        rows = self._status.ask(what, time.monotonic()) if isinstance(what, str) else None
-        if rows is None:
+        if type(start) is not int or not 0 <= start < 1 << 32:
+            return {"error": '"from" is the number of a row'}
+        page = self._status.ask(what, time.monotonic(), start) if isinstance(what, str) else None
+        if page is None:
             return {"error": f"nothing of that name: there are {', '.join(VIEWS)}"}
-        return {"rows": rows}
+        return {"rows": page.rows, "more": True} if page.more else {"rows": page.rows}
 
 
 def _remove_dead(path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
-from caetun.ports import PortWords
 from caetun.session.handshake import Cipher, Established, Handshakes, PeerId, Policy, PostQuantum, Security
 from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity
 from caetun.session.session import Session
@@ -89,15 +88,15 @@ def make_core(
         identity.learn(ident, in_certificate[0] if in_certificate else "")
         name = f"guest-{ident[:4].hex()}"
         guest = peer_of(ident, name)
-        node.add(guest, PortWords(name).settings(name) if switched else None)
+        node.add(guest, settings.port_defaults.settings(name) if switched else None)
         return guest
 
     for number, ident in enumerate(idents, 1):
         ref = settings.peer[number - 1] if settings.peer else None
-        words = None if ref is None else ref.port
+        words = settings.port_defaults if ref is None else ref.port
         said = "" if ref is None else ref.port.name or ref.certificate_name
         name = said or ("peer" if len(idents) == 1 else f"peer{number}")
-        port = words.settings(name) if words is not None and switched else None
+        port = words.settings(name) if switched else None
         node.add(peer_of(ident, name), port)
     return Core(node, identity, make_guest, board is not None)
 
@@ -124,8 +123,8 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
-    said = settings.port.words or any(peer.port.words for peer in settings.peer)
-    if len(settings.peer) < 2 and not said and not settings.auth:
+    words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
+    if len(settings.peer) < 2 and not words and not settings.vlan and not settings.auth:
         return None
     from caetun.daemon.switching import make_switchboard
 

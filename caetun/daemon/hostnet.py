@@ -11,18 +11,15 @@ import contextlib
 import errno
 import fcntl
 import functools
-import importlib
-import importlib.util
 import ipaddress
 import socket
 import struct
-import sys
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from caetun.errors import DeviceError
+from caetun.netlink import load_pyroute2, netlink
 from caetun.types import Mode
 
 P = ParamSpec("P")
@@ -54,18 +51,6 @@ def beside_loop(work: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-@contextlib.contextmanager
-def netlink(what: str) -> Iterator[Any]:
-    """A pyroute2 IPRoute; whatever the kernel refuses is a DeviceError about `what`."""
-    iproute, netlink_error = _import_pyroute2()
-    try:
-        with iproute() as route:
-            yield route
-    except netlink_error as error:
-        reason = "no permission: run as root or give CAP_NET_ADMIN" if error.code == errno.EPERM else error.args[-1]
-        raise DeviceError(f"{what}: the kernel refuses it: {reason}") from error
-
-
 class Interface:
     """An interface of this network namespace, and what has been changed of it."""
 
@@ -90,7 +75,7 @@ class Interface:
 
         Raises DeviceError with the step that the kernel refused; what was done before that can be undone.
         """
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         step = "find it"
         try:
             with iproute() as route:
@@ -115,7 +100,7 @@ class Interface:
 
         Raises DeviceError with the step that the kernel refused.
         """
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         step = "look for its addresses"
         wanted = {ipaddress.ip_interface(address): address for address in addresses}
         try:
@@ -138,7 +123,7 @@ class Interface:
     @beside_loop
     def resize(self, mtu: int) -> None:
         """Another MTU, in bytes. Raises DeviceError."""
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         try:
             with iproute() as route:
                 self._change(
@@ -156,7 +141,7 @@ class Interface:
         """
         if not self._keep or not (self._before or self._addresses):
             return
-        iproute, netlink_error = _import_pyroute2()
+        iproute, netlink_error = load_pyroute2()
         step = "remove our addresses"
         try:
             with iproute() as route:
@@ -248,31 +233,6 @@ def _index_of(name: str) -> int:
         raise DeviceError(f"{name}: no such interface in this network namespace") from None
 
 
-def _import_pyroute2() -> tuple[Any, type[Any]]:
-    """`IPRoute` and `NetlinkError`, without what the package's own `__init__` loads beside them.
-
-    That (a network database, connection tracking, WireGuard, ...) takes a fifth of the time from a tunnel's start to
-    its first packet. The package is put in place as a mere folder of modules, and taken out again, so that whoever
-    imports it later gets all of it.
-    """
-    package = "pyroute2"
-    spec = importlib.util.find_spec(package)
-    if package not in sys.modules and spec is not None and spec.submodule_search_locations is not None:
-        folder = types.ModuleType(package)
-        folder.__path__ = list(spec.submodule_search_locations)
-        sys.modules[package] = folder
-        with contextlib.suppress(ImportError, AttributeError):
-            importlib.import_module("pyroute2.iproute.linux")
-        del sys.modules[package]
-        linux = sys.modules.get("pyroute2.iproute.linux")
-        if linux is not None:
-            return linux.IPRoute, sys.modules["pyroute2.netlink.exceptions"].NetlinkError
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    return IPRoute, NetlinkError
-
-
 def _add_address(route: Any, index: int, text: str, mode: Mode) -> _Address:
     """Raises FileExistsError if the interface has it already."""
     interface = ipaddress.ip_interface(text)
@@ -286,6 +246,13 @@ def _add_address(route: Any, index: int, text: str, mode: Mode) -> _Address:
             raise FileExistsError(text) from error
         raise
     return address
+
+
+def interfaces_of(name: str) -> list[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+    """The addresses of an interface, less those of the link itself (RFC 4291, section 2.5.6). Raises DeviceError."""
+    with netlink(name) as route:
+        found = {address.interface for address in _addresses(route, _index_of(name))}
+    return sorted((each for each in found if not each.ip.is_link_local), key=str)
 
 
 def mtu_of(name: str) -> int:

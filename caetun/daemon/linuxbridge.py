@@ -6,8 +6,8 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
-from caetun.daemon.hostnet import netlink
 from caetun.errors import DeviceError
+from caetun.netlink import netlink
 
 if TYPE_CHECKING:
     from caetun.options import BridgeRef

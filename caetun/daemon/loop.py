@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 # chosen by us
@@ -27,6 +28,12 @@ def new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return _loop_of(asyncio.SelectorEventLoop)
     return _loop_of(uvloop.Loop)
+
+
+def use_resolver(loop: asyncio.AbstractEventLoop, resolver: Callable[..., list[Any]]) -> None:
+    """Look names up by something else than `socket.getaddrinfo`, which it stands for; on a loop of `new_loop`."""
+    assert isinstance(loop, _Lookups)
+    loop.resolver = resolver
 
 
 def close(loop: asyncio.AbstractEventLoop) -> None:
@@ -54,12 +61,15 @@ class _Lookups:
     def __init__(self) -> None:
         super().__init__()
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self.resolver: Callable[..., list[Any]] | None = None
+        """What is asked, on a thread, instead of `socket.getaddrinfo`; see `use_resolver`."""
 
     async def getaddrinfo(
         self, host: Any, port: Any, *, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
     ) -> list[Any]:
         """As `asyncio.loop.getaddrinfo`; raises OSError. If cancelled, its thread goes on until there is an answer."""
         loop = asyncio.get_running_loop()
+        resolver = self.resolver or socket.getaddrinfo
         await self._lookups.acquire()
         answer: asyncio.Future[list[Any]] = loop.create_future()
 
@@ -75,7 +85,7 @@ class _Lookups:
         def look_up() -> None:
             found: list[Any] | Exception
             try:
-                found = socket.getaddrinfo(host, port, family, type, proto, flags)
+                found = resolver(host, port, family, type, proto, flags)
             except Exception as error:  # handed on, as by any call
                 found = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more

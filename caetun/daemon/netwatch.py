@@ -1,4 +1,4 @@
-"""Tells when this host's addresses or routes change: another way to the far end may be there, or the one in use gone.
+"""Tells when this host's addresses, routes or rules change: another way to the far end may be there, or one gone.
 
 rtnetlink(7): the kernel multicasts what changes; which change it is does not matter here, and many come together.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import operator
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -16,7 +18,12 @@ _RTMGRP_IPV4_IFADDR: Final = 0x10
 _RTMGRP_IPV4_ROUTE: Final = 0x40
 _RTMGRP_IPV6_IFADDR: Final = 0x100
 _RTMGRP_IPV6_ROUTE: Final = 0x400
-_GROUPS: Final = _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
+_RTMGRP_IPV4_RULE: Final = 0x80
+_RTMGRP_IPV6_RULE: Final = 1 << 18
+_GROUPS: Final = (
+    *(_RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE, _RTMGRP_IPV4_RULE),
+    *(_RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE, _RTMGRP_IPV6_RULE),
+)
 
 # chosen by us
 SETTLE_SECONDS: Final = 0.5
@@ -38,7 +45,7 @@ class NetWatch:
         with contextlib.suppress(OSError):
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             sock = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-            sock.bind((0, _GROUPS))
+            sock.bind((0, functools.reduce(operator.or_, _GROUPS)))
             loop.add_reader(sock.fileno(), self._readable)
             self._sock = sock
 

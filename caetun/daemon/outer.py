@@ -17,8 +17,8 @@ SYSTEM_STATE: Final = Path("/var/lib/caetun")
 """What root keeps between runs (Filesystem Hierarchy Standard, section 5.8)."""
 
 
-def outer_options(settings: Settings) -> Options:
-    """The options of `settings` that concern transports."""
+def outer_options(settings: Settings, mark: int = 0) -> Options:
+    """The options of `settings` that concern transports. `mark`: of every outer socket."""
     return Options(
         proxy=settings.proxy,
         tls_cert=settings.tls_cert,
@@ -30,6 +30,7 @@ def outer_options(settings: Settings) -> Options:
         host=settings.host,
         alpn=settings.alpn,
         decoy=settings.decoy,
+        mark=mark,
         state=state_directory(os.environ, os.geteuid()),
     )
 

@@ -27,6 +27,10 @@ from caetun.wire.record import Record
 # chosen by us
 MIN_SLEEP: Final = 0.001
 """Seconds at least between two looks: a deadline that does not move must not spin."""
+LONG_TICK: Final = 0.001
+"""Seconds of work after which a look at all deadlines is followed by a rest..."""
+REST: Final = 20
+"""...of so many times its length: strangers' messages must not make a hub of hundreds do nothing else."""
 HOLD_SECONDS: Final = 0.002
 """A fast link is full for less than that, time and again; a slow one takes no more than a superframe meanwhile."""
 QUIET_SECONDS: Final = 0.001
@@ -96,6 +100,8 @@ class Pump:
         self._draining = False
         self._burst_ended_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._rested_at = 0.0
+        """Until then deadlines are not looked at: with hundreds of peers that takes a while."""
         self.totals = Totals()
 
     def start(self) -> None:
@@ -312,17 +318,27 @@ class Pump:
 
     def _tick(self) -> None:
         self._timer = None
+        began = time.thread_time()
         self._node.tick(time.monotonic(), time.time(), self._out)
         self._flush()
         if self._node.send_waiting(time.monotonic(), self._out):
             self._flush()  # the link in use is another one now, and has room
             self.drained()
+        self._rested_at = 0.0
         self._arm()
+        spent = time.thread_time() - began
+        if spent > LONG_TICK:
+            self._rested_at = time.monotonic() + spent * REST
 
     def _arm(self) -> None:
         now = time.monotonic()
-        due = self._node.next_deadline()
-        delay = MAX_SLEEP if due is None else min(MAX_SLEEP, max(MIN_SLEEP, due - now))
+        if now < self._rested_at:
+            if self._timer is not None and self._timer.when() <= self.loop.time() + self._rested_at - now:
+                return
+            delay = self._rested_at - now
+        else:
+            due = self._node.next_deadline()
+            delay = MAX_SLEEP if due is None else min(MAX_SLEEP, max(MIN_SLEEP, due - now))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(delay, self._tick)

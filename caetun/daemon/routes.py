@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from caetun.agreement import Address, Network
-from caetun.daemon.hostnet import beside_loop, netlink
+from caetun.daemon.hostnet import beside_loop
 from caetun.errors import DeviceError
+from caetun.netlink import netlink
 
 # chosen by us
 PROTOCOL: Final = 16

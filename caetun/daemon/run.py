@@ -32,6 +32,7 @@ from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
+from caetun.daemon.steering import steer, steward_for
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
 from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
@@ -46,6 +47,7 @@ from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.gateway.steward import Steward
     from caetun.settings import Settings
 
 # chosen by us
@@ -55,7 +57,9 @@ BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
-AT_WILL: Final = frozenset(("peer.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source"))
+AT_WILL: Final = frozenset(
+    ("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source")
+)
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -102,6 +106,7 @@ class Daemon:
         self._watch: NetWatch | None = None
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
+        self._steward: Steward | None = None
         self._pump: Pump | None = None
         self._negotiations: Negotiations | None = None
         self._authentication: Authentication | None = None
@@ -116,6 +121,7 @@ class Daemon:
         for warning in keys.warnings:
             logs.event(log, logging.WARNING, "key.readable", warning)
         trust = make_trust(settings)
+        steward = steward_for(settings)
         device = self._device = self._open_device()
         mtu = self._mtu(device)
         core = make_core(settings, keys, device, mtu, self.drops, trust)
@@ -124,7 +130,9 @@ class Daemon:
         hands = Hands(self._loop, lambda: pump, self.failed)
         self._negotiations = Negotiations(settings, keys, node, mtu, device=device, hands=hands, host=self)
         self._authentication = Authentication(settings, keys, core, trust, hands, self._negotiations.services)
-        options = outer_options(settings)
+        options = outer_options(settings, steward.mark if steward else 0)
+        if steward is not None and steward.getaddrinfo is not None:
+            loops.use_resolver(self._loop, steward.getaddrinfo)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
         for where in settings.listen:
             self._listen(where, self._context)
@@ -136,6 +144,8 @@ class Daemon:
         self._authentication.start()
         self._signals()
         self._set_up_device(device, mtu)
+        self._steward = steward
+        steer(steward, device, settings)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
@@ -271,6 +281,8 @@ class Daemon:
         if self._dialer is not None:
             self._dialer.network_changed(time.monotonic())
         self._pump.network_changed()
+        if self._steward is not None:
+            self._steward.refresh()
 
     def unused(self, link: Link) -> None:
         """A link is not needed any more."""
@@ -351,6 +363,8 @@ class Daemon:
             for shared in self._context.shared.values():
                 if hasattr(shared, "close"):
                     shared.close()
+        if self._steward is not None:
+            self._steward.close()
         if self._interface is not None:
             try:
                 self._interface.undo()

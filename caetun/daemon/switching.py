@@ -9,35 +9,64 @@ from caetun.board import LOCAL
 from caetun.l2.bridge import Bridge
 from caetun.l2.fdb import Fdb
 from caetun.l2.loop import LoopProbes
-from caetun.l2.snooping import SnoopingSettings, Unregistered
+from caetun.l2.neighbours import Suppression
+from caetun.l2.port import PortSettings
+from caetun.l2.snooping import SnoopingSettings, Unregistered, VlanMulticast
 from caetun.l2.switchboard import Switchboard
-from caetun.ports import LOCAL_NAME, PortWords
+from caetun.ports import LOCAL_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from caetun.settings import Settings
     from caetun.types import Drops
 
 
 def make_switchboard(settings: Settings, drops: Drops, now: float) -> Switchboard:
     """A switch with the device's port up; peers' ports have the numbers 1, 2, ... in the order of the settings."""
-    words = {LOCAL: settings.port, **{number: peer.port for number, peer in enumerate(settings.peer, 1)}}
+    ports = {LOCAL: settings.port.settings(LOCAL_NAME)}
+    ports |= {number: peer.port.settings(f"peer{number}") for number, peer in enumerate(settings.peer, 1)}
     address = bytes((0x02,)) + os.urandom(5)  # locally administered: ours alone, and of no vendor
-    snooping = SnoopingSettings(
-        snooping=settings.snooping,
-        querier=settings.querier,
-        address6=link_local(address),
-        unregistered=Unregistered(settings.unregistered),
-        fast_leave=_with(words, "fast-leave"),
-        router_ports=_with(words, "router"),
+    bridge = Bridge(
+        drops,
+        LoopProbes(os.urandom(32), address, settings.loop_probes),
+        _multicast(settings, ports, link_local(address)),
+        Fdb(settings.ageing, flap_guard=settings.flap_guard),
+        Suppression(settings.suppression),
+        aware=bool(settings.vlan) or any(port.vlans is not None for port in ports.values()),
     )
-    bridge = Bridge(drops, LoopProbes(os.urandom(32), address), snooping, Fdb(settings.ageing))
-    bridge.add_port(LOCAL, settings.port.settings(LOCAL_NAME), now)
+    for number, port in ports.items():
+        bridge.pin(number, port, now)
+    bridge.add_port(LOCAL, ports[LOCAL], now)
+    for vlan in settings.vlan:
+        bridge.snooping.add_vlan(vlan.vlan, now)
     return Switchboard(bridge, address)
 
 
-def _with(words: dict[int, PortWords], wanted: str) -> frozenset[int]:
-    """Numbers of the ports of which a word was said."""
-    return frozenset(number for number, port in words.items() if any(word == wanted for word, _ in port.words))
+def _multicast(settings: Settings, ports: dict[int, PortSettings], own: bytes) -> SnoopingSettings:
+    """What was said about multicast; `own`: the link-local address that the switch has if none was given."""
+    address4, address6 = _by_protocol(settings.querier_address, bytes(4), own)
+    vlans = {}
+    for said in settings.vlan:
+        snooping = settings.snooping if said.snooping is None else said.snooping
+        querier = settings.querier if said.querier is None else said.querier
+        vlans[said.vlan] = VlanMulticast(snooping, querier, *_by_protocol(said.addresses, address4, address6))
+    return SnoopingSettings(
+        snooping=settings.snooping,
+        querier=settings.querier,
+        address4=address4,
+        address6=address6,
+        unregistered=Unregistered(settings.unregistered),
+        fast_leave=frozenset(number for number, port in ports.items() if port.fast_leave),
+        router_ports=frozenset(number for number, port in ports.items() if port.multicast_router),
+        vlans=vlans,
+    )
+
+
+def _by_protocol(given: Iterable[bytes], address4: bytes, address6: bytes) -> tuple[bytes, bytes]:
+    """The IPv4 and the IPv6 address among those given, or else these."""
+    found = {4: address4, 16: address6, **{len(each): each for each in given}}
+    return found[4], found[16]
 
 
 def link_local(address: bytes) -> bytes:

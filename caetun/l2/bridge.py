@@ -17,18 +17,19 @@ A superframe is one frame here: TCP is decided once for 64 KiB.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final
 
 from caetun.l2.fdb import REFRESH, Fdb, Learned
 from caetun.l2.guard import Guard
 from caetun.l2.healing import Healing
-from caetun.l2.loop import ETHERTYPE, PROBE_SECONDS, LoopProbes
+from caetun.l2.loop import DESTINATION, PROBE_SECONDS, LoopProbes
 from caetun.l2.neighbours import Neighbours, Suppression
 from caetun.l2.outcome import NOWHERE, Egress, Emission, Notice
-from caetun.l2.port import BpduPolicy, Port, PortSettings
+from caetun.l2.port import BpduPolicy, Port, Ports, PortSettings
 from caetun.l2.snooping import Snooping, SnoopingSettings, To, Wanted
 from caetun.l2.storm import classify
-from caetun.l2.vlan import UNAWARE, PortVlans
+from caetun.l2.vlan import UNAWARE
 from caetun.types import Buffer, DropReason, Drops
 
 __all__ = ["NOWHERE", "BpduPolicy", "Bridge", "Egress", "Emission", "Notice", "PortSettings"]
@@ -39,13 +40,18 @@ _RESERVED: Final = bytes.fromhex("0180c20000")
 _PAUSE: Final = 0x01
 _BPDU: Final = 0x00
 _BROADCAST: Final = b"\xff" * 6
-_PROBE_TYPE: Final = ETHERTYPE.to_bytes(2, "big")
+_NEWS: Final = (Learned.NEW, Learned.MOVED)
 
 # chosen by us
 MUTE_SECONDS: Final = 30.0
 """A port of a loop forwards nothing for so long; then it has another chance."""
 MAX_KNOWN: Final = 8192
 """Decisions kept: pairs of hosts that talk to each other within a second."""
+MAX_NOTICES: Final = 256
+"""Notices kept until somebody takes them: each of them can be had by who sends the right frames."""
+TELL_SECONDS: Final = 5.0
+"""People hear of a flapping address so often: in a loop it is one after the other. Counters have them all."""
+_FLAPPING: Final = "a loop, or two hosts with one address; held back"
 MAX_WAITING: Final = 1024
 """Frames of our own that wait for `tick`: answers and questions beyond are not sent."""
 
@@ -60,7 +66,9 @@ class Bridge:
         snooping: SnoopingSettings | None = None,
         fdb: Fdb | None = None,
         suppression: Suppression = Suppression.OFF,
+        aware: bool = False,
     ) -> None:
+        """`aware`: whether VLANs matter even while no port that has some is up."""
         self._drops = drops
         self._probes = probes
         self.fdb = Fdb() if fdb is None else fdb
@@ -68,17 +76,19 @@ class Bridge:
         self.neighbours = Neighbours(self.fdb.lookup, self._tell, suppression)
         self._healing = Healing()
         self.snooping = Snooping(SnoopingSettings() if snooping is None else snooping, drops)
-        self._ports: dict[int, Port] = {}
-        self._aware = False
+        self.ports = Ports(aware)
+        self._ports = self.ports.table
+        self._aware = aware
         self._known: dict[tuple[int, int, bytes], tuple[float, Egress]] = {}
         """(ingress port, VLAN, destination and source) -> (until when, where): frames between known hosts."""
-        self._flood_sets: dict[tuple[int, int], tuple[int, ...]] = {}
-        """(ingress port, VLAN) -> where a flooded frame goes."""
         self._probe_at = 0.0
+        self._flapping_told_at = -inf
         self.notices: list[Notice] = []
         """What has happened since somebody last took these."""
         self._waiting: list[Emission] = []
         """Answers and questions that `tick` gives."""
+        self._stirred = False
+        """Whether a port has come up or moved since `tick`."""
 
     # ports
 
@@ -88,10 +98,21 @@ class Bridge:
         self.fdb.limit_port(number, settings.mac_limit)
         self.guard.add_port(number, settings.name, settings.guard)
         self._changed()
+        self.pin(number, settings, now)
         self._healing.returned(number, settings.name, now)
+        self._stirred = True
         for vlan in self._vlans_of(settings):
             self.snooping.add_vlan(vlan, now)
-        self.snooping.topology_changed(now)
+        self.snooping.topology_changed(number, now)
+
+    def pin(self, number: int, settings: PortSettings, now: float) -> None:
+        """Take in the hosts and groups that the user has bound to a port, which need not be up: what is for such a host
+        goes nowhere else meanwhile, and nobody else may use its address."""
+        home = self.ports.home(settings)
+        for address, vlan in settings.macs:
+            self.fdb.set_static(home if vlan is None else vlan, address, number, now)
+        for group, vlan in settings.groups:
+            self.snooping.set_static(home if vlan is None else vlan, group, number)
 
     def remove_port(self, number: int) -> None:
         """A port goes down: what was learned there is forgotten."""
@@ -108,55 +129,37 @@ class Bridge:
     def port_moved(self, number: int, now: float) -> None:
         """A port is reached by another way than before: groups are asked for and its hosts announced, for switches
         that may have to learn it."""
-        self.snooping.topology_changed(now)
-        self._healing.moved(number, self._ports[number].settings.name, self.neighbours.hosts(number), now)
+        port = self._ports.get(number)
+        if port is None:
+            return
+        self._stirred = True
+        self.snooping.topology_changed(number, now)
+        self._healing.moved(number, port.settings.name, self.neighbours.hosts(number), now)
+        self._tell(Notice("debug", "bridge.moved", f"{port.settings.name} is reached by another way: announced"))
 
     def _changed(self) -> None:
-        self._aware = any(port.vlans is not None for port in self._ports.values())
+        self.ports.changed()
+        self._aware = self.ports.aware
         for number, port in self._ports.items():
             port.guarded = self.guard.concerns(number)
-        self._flood_sets.clear()
         self._known.clear()
 
     def _vlans_of(self, settings: PortSettings) -> set[int]:
-        if settings.vlans is None:
-            return {1 if self._aware else UNAWARE}
-        native = settings.vlans.native
-        return {*(settings.vlans.trunk or ()), *(() if native is None else (native,))}
-
-    def vlans(self, number: int) -> PortVlans:
-        """The VLANs of a port, for `PortVlans.egress`: on a bridge that knows them, others have VLAN 1 untagged."""
-        found = self._ports[number].vlans
-        return PortVlans() if found is None else found
-
-    def members(self, vlan: int) -> tuple[int, ...]:
-        """All ports of a VLAN that are not muted."""
-        return tuple(
-            number
-            for number, port in self._ports.items()
-            if not port.muted and (not self._aware or self.vlans(number).has(vlan))
-        )
-
-    @property
-    def numbers(self) -> frozenset[int]:
-        """Ports that are up, muted or not."""
-        return frozenset(self._ports)
-
-    @property
-    def aware(self) -> bool:
-        """Whether VLANs matter: tags are then put in and taken out on the way out."""
-        return self._aware
+        vlans = settings.vlans
+        return {self.ports.home(settings), *((vlans.trunk or ()) if vlans is not None and self._aware else ())}
 
     # the decision
 
     def forward(self, number: int, frame: Buffer, now: float) -> Egress:
         """Decide on a frame that came by a port. Hot: once a frame. `frame`: at least 14 bytes."""
         port = self._ports.get(number)
-        if port is None or port.muted:
-            if port is not None and frame[12:14] == _PROBE_TYPE and self._probes.recognise(frame, now) is not None:
+        if port is None:
+            return self._drop(DropReason.BRIDGE_PORT_DOWN)
+        if port.muted:
+            if frame[:6] == DESTINATION and self._probes.recognise(frame, now) is not None:
                 port.muted_until = now + MUTE_SECONDS  # the loop is still there
             return self._drop(DropReason.BRIDGE_MUTED)
-        found = self.vlans(number).ingress(frame) if self._aware else UNAWARE
+        found = self.ports.vlans(number).ingress(frame) if self._aware else UNAWARE
         if found is None:
             return self._drop(DropReason.BRIDGE_VLAN)
         vlan: int = found
@@ -170,7 +173,7 @@ class Bridge:
         """Steps 3 to 9, for a frame whose like was not decided upon within the last second."""
         destination, source = addresses[:6], addresses[6:]
         group = destination[0] & 1
-        if group and (destination[:5] == _RESERVED or frame[12:14] == _PROBE_TYPE):
+        if group and (destination[:5] == _RESERVED or destination == DESTINATION):
             special = self._special(number, port, destination, frame, now)
             if special is not None:
                 return special
@@ -178,10 +181,11 @@ class Bridge:
             return NOWHERE
         learned = self.fdb.learn(vlan, source, number, now)
         if learned is not Learned.KNOWN:
-            self._known.clear()  # what moved, or came, may change what was decided
+            if learned in _NEWS:
+                self._known.clear()  # what moved, or came, may change what was decided
             if not self._acceptable(learned, number, source, now):
                 return NOWHERE
-        asked = self.neighbours.heard(number, vlan, frame, self._allowed, now)
+        asked = self.neighbours.heard(number, vlan, frame, self.ports.reach, now)
         if asked is not None:
             answered = asked.answer is not None and self._emit(Emission(number, vlan, asked.answer))
             return NOWHERE if answered else self._to((asked.port,), number, vlan)
@@ -216,31 +220,19 @@ class Bridge:
 
     def _to(self, targets: tuple[int, ...], number: int, vlan: int) -> Egress:
         """Those of some ports that may get what came by another one."""
-        allowed = self._allowed(number, vlan)
+        allowed = self.ports.reach(number, vlan)
         some = tuple([target for target in targets if target in allowed])
-        return Egress(vlan, some) if some else self._drop(DropReason.BRIDGE_ISOLATED) if targets else NOWHERE
+        if some:
+            return Egress(vlan, some)
+        if not targets:
+            return NOWHERE
+        up = any(target in self._ports for target in targets)
+        return self._drop(DropReason.BRIDGE_ISOLATED if up else DropReason.BRIDGE_PORT_DOWN)
 
     def _flood(self, number: int, port: Port, vlan: int, frame: Buffer, now: float) -> Egress:
         if not port.storm.passes(classify(frame), now):
             return self._drop(DropReason.BRIDGE_STORM)
-        return Egress(vlan, self._allowed(number, vlan))
-
-    def _allowed(self, number: int, vlan: int) -> tuple[int, ...]:
-        """Every port that frames of a VLAN may leave by, having come by `number`."""
-        key = number, vlan
-        found = self._flood_sets.get(key)
-        if found is None:
-            origin = self._ports[number].settings
-            found = self._flood_sets[key] = tuple(
-                other
-                for other, port in self._ports.items()
-                if other != number
-                and not port.muted
-                and not (origin.isolated and port.settings.isolated)
-                and not (origin.mesh and port.settings.mesh)
-                and (not self._aware or self.vlans(other).has(vlan))
-            )
-        return found
+        return Egress(vlan, self.ports.reach(number, vlan))
 
     def _special(self, number: int, port: Port, destination: bytes, frame: Buffer, now: float) -> Egress | None:
         """Reserved addresses and loop probes; None if the frame is an ordinary one after all."""
@@ -271,10 +263,10 @@ class Bridge:
             case Learned.FLAPPING:
                 self._drops.count(DropReason.BRIDGE_FLAPPING)
                 name = self._ports[number].settings.name
-                text = (
-                    f"{source.hex(':')} keeps moving, now to {name}: a loop, or two hosts with one address; held back"
-                )
-                self.notices.append(Notice("warning", "bridge.flapping", text))
+                if now - self._flapping_told_at >= TELL_SECONDS:
+                    self._flapping_told_at = now
+                    what = f"{source.hex(':')} keeps moving, now to {name}"
+                    self._tell(Notice("warning", "bridge.flapping", f"{what}: {_FLAPPING}"))
                 return False
             case Learned.FULL:
                 self._drops.count(DropReason.BRIDGE_FDB_FULL)  # the frame goes on: only its source is not remembered
@@ -297,9 +289,9 @@ class Bridge:
             return
         if not port.muted:
             text = f"{why}: {port.settings.name} is muted for {MUTE_SECONDS:.0f} s"
-            self.notices.append(Notice("error", "bridge.muted", text))
+            self._tell(Notice("error", "bridge.muted", text))
             self.fdb.flush(port=number)
-            port.muted = True
+            port.muted, port.muted_why = True, why
             self._changed()
         port.muted_until = now + MUTE_SECONDS
 
@@ -307,7 +299,7 @@ class Bridge:
         over = [port for port in self._ports.values() if port.muted and now >= port.muted_until]
         for port in over:
             port.muted = False
-            self.notices.append(Notice("info", "bridge.unmuted", f"{port.settings.name} forwards again"))
+            self._tell(Notice("info", "bridge.unmuted", f"{port.settings.name} forwards again"))
         if over:
             self._changed()
 
@@ -326,12 +318,13 @@ class Bridge:
         return room
 
     def _tell(self, notice: Notice) -> None:
-        self.notices.append(notice)
+        if len(self.notices) < MAX_NOTICES:
+            self.notices.append(notice)
 
     @property
     def waiting(self) -> bool:
         """Whether `tick` has frames that should go at once: worth asking after each batch of frames."""
-        return bool(self._waiting)
+        return self._stirred or bool(self._waiting)
 
     def _announced(self, now: float) -> list[Emission]:
         """What heals the ways to hosts whose port has moved or come back, if they are still behind it."""
@@ -340,7 +333,7 @@ class Bridge:
             for number, host, frame in self._healing.tick(now)
             if number in self._ports and self.fdb.lookup(host.vlan, host.mac, now) in (None, number)
             if not self.neighbours.elsewhere(number, host)
-            for other in self._allowed(number, host.vlan)
+            for other in self.ports.reach(number, host.vlan)
         ]
 
     # time
@@ -348,27 +341,32 @@ class Bridge:
     def tick(self, now: float) -> tuple[list[Emission], list[Wanted]]:
         """Let timers run out: frames of the bridge's own, and queries to be sent to all ports of their VLAN."""
         self._unmute(now)
+        self._stirred = False
         emissions, self._waiting = self._waiting + self._announced(now), []
         self.neighbours.expire(now)
         if self.fdb.expire(now):
             self._known.clear()
         wanted = self.snooping.tick(now)
-        if now < self._probe_at or len(self._ports) < 2:
+        if not self._probing or now < self._probe_at:
             return emissions, wanted
         self._probe_at = now + PROBE_SECONDS
         emissions += [
-            Emission(number, self.vlans(number).native or 0, self._probes.make(number, now))
+            Emission(number, self.ports.vlans(number).native or UNAWARE, self._probes.make(number, now))
             for number, port in self._ports.items()
             if not port.muted
         ]
         return emissions, wanted
 
+    @property
+    def _probing(self) -> bool:
+        return self._probes.enabled and len(self._ports) >= 2
+
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
-        if self._waiting:
+        if self.waiting:
             return 0.0
         due = [self.fdb.next_deadline(), self.snooping.next_deadline(), self._healing.next_deadline()]
         due += [port.muted_until for port in self._ports.values() if port.muted]
-        if len(self._ports) >= 2:
+        if self._probing:
             due.append(self._probe_at)
         return min((at for at in due if at is not None), default=None)

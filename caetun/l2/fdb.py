@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Iterator
+from math import inf
 from typing import Final, NamedTuple
 
 from caetun.types import Buffer
@@ -82,9 +83,10 @@ class Row(NamedTuple):
 class Fdb:
     """Who is where."""
 
-    def __init__(self, ageing: float = AGEING, limit: int = LIMIT) -> None:
-        """`ageing`: seconds; `limit`: learned entries, at least 1."""
+    def __init__(self, ageing: float = AGEING, limit: int = LIMIT, flap_guard: bool = True) -> None:
+        """`ageing`: seconds; `limit`: learned entries, at least 1; `flap_guard`: whether what keeps moving is held."""
         self.ageing = ageing
+        self._most_moves: float = FLAP_MOVES if flap_guard else inf
         self.limit = limit
         self._tables: dict[int, OrderedDict[bytes, Entry]] = {}
         self._per_port: dict[int, int] = {}
@@ -126,7 +128,7 @@ class Fdb:
         if table is None:
             return None
         entry = table.get(bytes(destination))
-        if entry is None or (now - entry.seen_at > self.ageing and not entry.static):
+        if entry is None or (now >= entry.seen_at + self.ageing and not entry.static):
             return None
         return entry.port
 
@@ -154,7 +156,7 @@ class Fdb:
     def _move(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> Learned:
         if entry.static or now < entry.held_until:
             return Learned.HELD
-        if now - entry.seen_at > self.ageing:
+        if now >= entry.seen_at + self.ageing:
             self._forget(vlan, key, entry)
             return self._add(vlan, key, port, now)
         if self._per_port.get(port, 0) >= self._port_limits.get(port, self.limit):
@@ -162,7 +164,7 @@ class Fdb:
         if now - entry.moving_since > FLAP_WINDOW:
             entry.moves, entry.moving_since = 0, now
         entry.moves += 1
-        if entry.moves >= FLAP_MOVES:
+        if entry.moves >= self._most_moves:
             entry.held_until = now + FLAP_HOLD
             entry.moves = 0
             return Learned.FLAPPING
@@ -218,7 +220,7 @@ class Fdb:
             for key, entry in table.items():
                 if entry.static:
                     continue
-                if now - entry.seen_at <= self.ageing:
+                if now < entry.seen_at + self.ageing:
                     break
                 old.append((vlan, key, entry))
         for vlan, key, entry in old:
@@ -233,6 +235,10 @@ class Fdb:
             if (entry := next((each for each in table.values() if not each.static), None)) is not None
         ]
         return min(oldest) + self.ageing if oldest else None
+
+    def count(self, port: int) -> int:
+        """Entries learned at a port."""
+        return self._per_port.get(port, 0)
 
     def rows(self, now: float) -> Iterator[Row]:
         """Every entry, by VLAN, the longest unseen first."""

@@ -35,6 +35,10 @@ class GroupRow(NamedTuple):
     """Those asked for, or, excluding, those blocked."""
     expires: float
     """Seconds until it would end; negative for a static one."""
+    timers: tuple[tuple[bytes, float], ...] = ()
+    """Sources asked for, and the seconds until they would end."""
+    oldest: int = 0
+    """The oldest version that hosts here may speak; 0: the newest one."""
 
 
 class _Group:
@@ -61,6 +65,8 @@ class GroupTable:
     def __init__(self, versions: int, drops: Drops) -> None:
         """`versions`: 3 for IGMP, 2 for MLD."""
         self._versions = versions
+        self._old_is_first = versions == 2
+        """Whether the version before the newest is the first one."""
         self._drops = drops
         self._groups: dict[_Key, _Group] = {}
         self._per_port: dict[int, int] = {}
@@ -172,6 +178,11 @@ class GroupTable:
         if not group.ports and not ports:
             del self._groups[key]
 
+    def static(self, vlan: int, address: bytes) -> frozenset[int]:
+        """Ports that get a group whether somebody asks or not."""
+        group = self._groups.get((vlan, address))
+        return frozenset() if group is None else group.static
+
     def flush(self, port: int) -> None:
         """A port is gone: forget what was heard there."""
         for key, group in list(self._groups.items()):
@@ -201,4 +212,7 @@ class GroupTable:
             for port, each in sorted(group.ports.items()):
                 some = tuple(sorted(each.blocked if each.excluding else each.running))
                 until = each.until if each.excluding else max(each.running.values())
-                yield GroupRow(vlan, address, port, each.excluding, some, until - now)
+                timers = tuple(sorted((source, at - now) for source, at in each.running.items()))
+                oldest = 1 if now < max(each.oldest_until, self._old_is_first * each.old_until) else 0
+                oldest = oldest or (2 if now < each.old_until else 0)
+                yield GroupRow(vlan, address, port, each.excluding, some, until - now, timers, oldest)

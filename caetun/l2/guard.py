@@ -19,7 +19,7 @@ network of one VLAN: hosts take a frame with priority tags for one without (VU#8
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 from math import inf
@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, TypeAlias
 from caetun.errors import Malformed
 from caetun.l2.bindings import Binding, Bindings, Claim
 from caetun.l2.outcome import Emission, Notice
-from caetun.l2.policy import GuardSettings, PortPolicy, Source
+from caetun.l2.policy import Allowed, GuardSettings, PortPolicy, Source
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire import arp, dhcp, nd
 from caetun.wire.ethernet import TPID_8021AD, TPID_8021Q, TYPE_IPV4, TYPE_IPV6, network_header
@@ -113,6 +113,12 @@ class Guard:
         """Whether frames of a port have to be shown to `admits`: it is guarded, or a DHCP server may be there."""
         settings = self._ports[number].settings
         return settings.active or (self._leasing and settings.dhcp_server)
+
+    def allowed(self) -> Iterator[tuple[int, Allowed]]:
+        """(port, sender) of all that the user has bound."""
+        for number, port in sorted(self._ports.items()):
+            for each in port.settings.allowed:
+                yield number, each
 
     # the judgement, once a frame of such a port
 

@@ -49,8 +49,9 @@ class Returned(NamedTuple):
 class LoopProbes:
     """Makes and recognises the probes of one bridge."""
 
-    def __init__(self, key: bytes, address: bytes) -> None:
-        """`key`: 32 random bytes; `address`: 6 bytes, the source of the probes."""
+    def __init__(self, key: bytes, address: bytes, enabled: bool = True) -> None:
+        """`key`: 32 random bytes; `address`: 6 bytes, the source of the probes; `enabled`: whether any are sent."""
+        self.enabled = enabled
         self._key = key
         self.address = address
 

@@ -98,6 +98,20 @@ class Host(NamedTuple):
     seen_at: float
 
 
+class Row(NamedTuple):
+    """A neighbour as people see it."""
+
+    vlan: int
+    address: bytes
+    mac: bytes
+    port: int
+    router: bool | None
+    age: float
+    """Seconds since it was last heard of."""
+    doubted: bool
+    """Whether somebody else may have the address: the switch does not answer for it."""
+
+
 class Known(NamedTuple):
     """A question whose target is known: it goes to one port, or is answered."""
 
@@ -259,6 +273,12 @@ class Neighbours:
         """Whether an address has come up behind another port, or at another host, since `hosts` told of it."""
         found = self._table.get((host.vlan, host.address))
         return found is not None and (found.port != number or found.mac != host.mac)
+
+    def rows(self, now: float) -> Iterator[Row]:
+        """Every neighbour, by port, the longest unheard first."""
+        for number, here in sorted(self._ports.items()):
+            for (vlan, address), each in here.items():
+                yield Row(vlan, address, each.mac, number, each.router, now - each.seen_at, now < each.doubted_until)
 
     def expire(self, now: float) -> None:
         """Forget who was not heard of for long. Looks seldom, and at the oldest only."""

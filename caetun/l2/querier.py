@@ -22,8 +22,12 @@ ROBUSTNESS: Final = 2
 QUERY_INTERVAL: Final = 125.0
 RESPONSE_INTERVAL: Final = 10.0
 LAST_MEMBER_INTERVAL: Final = 1.0
+_PROXY: Final = {4: bytes(4), 16: bytes.fromhex("fe80000000000000fffffffffffffffe")}
+"""RFC 4541, section 2.1.1, item 4. Hosts take no MLD from :: (RFC 9777, section 5.1.14): it is the highest address."""
 
 # chosen by us
+GREETING_RESPONSE: Final = 1.0
+"""Seconds that hosts of one port may take to answer when it has come up: nothing flows there until they have."""
 MAX_QUESTIONS: Final = 1024
 """Groups being asked about at a time: a flood of leaves makes no flood of questions."""
 MAX_ASKED_SOURCES: Final = 64
@@ -117,11 +121,17 @@ class Querier:
         self._questions[group] = _Question(group, asked, ROBUSTNESS, now)
         return True
 
-    def topology_changed(self, now: float) -> None:
-        """Ports have come up or moved: ask soon, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
-        if self.state is State.ASKING:
-            self._starting = max(self._starting, 1)
-            self._general_at = now
+    def greeting(self, now: float) -> Query | None:
+        """What to ask a port that has come up or moved, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
+        if self.state is State.OFF or (self.state is State.ASKING and now >= self._general_at):
+            return None  # all are asked anyway
+        query = self._query(self._nobody, GREETING_RESPONSE, frozenset())
+        # Who asks although another is the querier must win no election.
+        return query if self.state is State.ASKING else query._replace(source=_PROXY[len(self._nobody)])
+
+    def speaker(self, now: float) -> bytes:
+        """The address whose queries count; all zeros: ours without an address, or nobody's."""
+        return self._address if self.state is State.ASKING else self.other if now < self._other_until else self._nobody
 
     # time
 

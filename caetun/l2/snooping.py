@@ -19,14 +19,15 @@ What is behind a tag that means nothing here is payload: our queries have no suc
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple
 
 from caetun.errors import Malformed
 from caetun.l2.filter import Asked
 from caetun.l2.groups import GroupRow, GroupTable
-from caetun.l2.querier import Querier
+from caetun.l2.querier import ROBUSTNESS, Querier, State
 from caetun.l2.vlan import UNAWARE
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.checksum import ones_sum
@@ -55,7 +56,8 @@ ROUTER_SECONDS: Final = 255.0
 """Other Querier Present Interval (RFC 9776, section 8.5), for a port a router was heard at."""
 
 # chosen by us
-MAX_VLANS: Final = 4096
+GREETING_SPACING: Final = 1.0
+"""Seconds between two queries for one port at least: one that comes, goes and moves is no flood of them."""
 
 
 class Unregistered(enum.StrEnum):
@@ -88,12 +90,46 @@ class SnoopingSettings:
     router_ports: frozenset[int] = frozenset()
     """Where a multicast router is, whether it is heard or not."""
 
+    vlans: Mapping[int, VlanMulticast] = field(default_factory=dict)
+    """Where a VLAN differs."""
+
+    def of(self, vlan: int) -> VlanMulticast:
+        """What holds in a VLAN."""
+        found = self.vlans.get(vlan)
+        return VlanMulticast(self.snooping, self.querier, self.address4, self.address6) if found is None else found
+
+
+class VlanMulticast(NamedTuple):
+    """What the user says about multicast in one VLAN, as in `SnoopingSettings`."""
+
+    snooping: bool
+    querier: bool
+    address4: bytes
+    address6: bytes
+
 
 class Wanted(NamedTuple):
     """A query to be sent to all ports of a VLAN."""
 
     vlan: int
     query: Query
+    only: int | None = None
+    """At this port only; None: at all."""
+
+
+class QuerierRow(NamedTuple):
+    """Who asks in a VLAN, as people see it."""
+
+    vlan: int
+    ipv4: bool
+    state: State
+    address: bytes
+    """Whose queries count: ours, or those of who is listened to; all zeros: nobody's."""
+    interval: float
+    """Seconds between two general queries."""
+    robustness: int
+    seconds: float | None
+    """Until the next query of ours, or until who is listened to is missed."""
 
 
 @dataclass(slots=True)
@@ -105,6 +141,25 @@ class _Vlan:
     routers4: dict[int, float] = field(default_factory=dict)
     """Port -> until when a router is taken to be there."""
     routers6: dict[int, float] = field(default_factory=dict)
+    switches: dict[int, float] = field(default_factory=dict)
+    """Ports where a switch asks from 0.0.0.0, as we may: it is no router, but must hear who wants what behind us."""
+    snooping: bool = True
+
+    @property
+    def heard(self) -> tuple[dict[int, float], ...]:
+        """All tables of ports with a time."""
+        return self.routers4, self.routers6, self.switches
+
+
+class _Greeting(NamedTuple):
+    """A port that is asked by itself."""
+
+    at: float
+    """When next."""
+    left: int
+    """How often still: one query may be lost."""
+    last: float
+    """When it was asked last."""
 
 
 class Snooping:
@@ -116,15 +171,16 @@ class Snooping:
         self.igmp = GroupTable(3, drops)
         self.mld = GroupTable(2, drops)
         self._vlans: dict[int, _Vlan] = {}
+        self._greetings: dict[int, _Greeting] = {}
+        """Ports that have come up or moved of late."""
 
     def _vlan(self, vlan: int, now: float) -> _Vlan:
         found = self._vlans.get(vlan)
         if found is None:
-            settings = self.settings
+            settings = self.settings.of(vlan)
             enabled = settings.querier and settings.snooping
-            found = self._vlans[vlan] = _Vlan(
-                Querier(settings.address4, 3, enabled, now), Querier(settings.address6, 2, enabled, now)
-            )
+            igmp, mld = Querier(settings.address4, 3, enabled, now), Querier(settings.address6, 2, enabled, now)
+            found = self._vlans[vlan] = _Vlan(igmp, mld, snooping=settings.snooping)
         return found
 
     def add_vlan(self, vlan: int, now: float) -> None:
@@ -135,7 +191,8 @@ class Snooping:
 
     def egress(self, vlan: int, port: int, frame: Buffer, now: float) -> frozenset[int] | To:
         """The ports a frame to a group address goes to (the one it came by may be among them)."""
-        if not self.settings.snooping:
+        state = self._vlan(vlan, now)
+        if not state.snooping:
             return To.ALL
         try:
             ethertype, at = network_header(frame)
@@ -146,7 +203,6 @@ class Snooping:
         except Malformed as bad:
             self._drops.count(bad.reason)
             return To.NOBODY
-        state = self._vlan(vlan, now)
         if message is not None:
             return self._heard(vlan, state, port, message, now)
         return self._data(vlan, state, frame, at, packet, now)
@@ -209,9 +265,11 @@ class Snooping:
             self._report(vlan, querier, table, port, message, now)
             # While no querier is known, one may still be there that cannot be told from a switch (2.1.1, item 1b): it
             # asks from 0.0.0.0, and must learn who wants what, or it keeps back what is sent behind it.
-            return self._routers(routers) if querier.live(now) else To.ALL
+            return self._routers(routers).union(state.switches if ipv4 else ()) if querier.live(now) else To.ALL
         if any(message.source):
             routers[port] = now + ROUTER_SECONDS
+        elif ipv4:
+            state.switches[port] = now + ROUTER_SECONDS
         if isinstance(message, RouterHello):
             return To.ALL
         querier.heard(message, now)
@@ -238,19 +296,36 @@ class Snooping:
 
     # ports
 
+    def set_static(self, vlan: int, group: bytes, port: int) -> None:
+        """A port gets a group whether somebody asks there or not."""
+        table = self.igmp if len(group) == 4 else self.mld
+        table.set_static(vlan, group, table.static(vlan, group) | {port})
+
     def port_down(self, port: int) -> None:
         """A port is gone, and with it whoever was behind it."""
         self.igmp.flush(port)
         self.mld.flush(port)
         for state in self._vlans.values():
-            state.routers4.pop(port, None)
-            state.routers6.pop(port, None)
+            for heard in state.heard:
+                heard.pop(port, None)
 
-    def topology_changed(self, now: float) -> None:
-        """Ports have come up or moved: ask at once, so that groups form again within seconds."""
-        for state in self._vlans.values():
-            state.igmp.topology_changed(now)
-            state.mld.topology_changed(now)
+    def topology_changed(self, port: int, now: float) -> None:
+        """A port has come up or moved: ask there at once, so that its groups form again within a second or so."""
+        before = self._greetings.get(port)
+        at = now if before is None else max(now, before.last + GREETING_SPACING)
+        self._greetings[port] = _Greeting(at, ROBUSTNESS, -inf if before is None else before.last)
+
+    def _greet(self, now: float) -> Iterator[Wanted]:
+        for port, (at, left, _) in list(self._greetings.items()):
+            if now >= at and not left:
+                del self._greetings[port]
+            elif now >= at:
+                self._greetings[port] = _Greeting(now + GREETING_SPACING, left - 1, now)
+                for vlan, state in self._vlans.items():
+                    for querier, routers in ((state.igmp, state.routers4), (state.mld, state.routers6)):
+                        query = querier.greeting(now)
+                        if query is not None and not (querier.state is State.LISTENING and port in routers):
+                            yield Wanted(vlan, query, port)
 
     # time
 
@@ -258,20 +333,21 @@ class Snooping:
         """Let timers run out; returns the queries that are to be sent."""
         self.igmp.expire(now)
         self.mld.expire(now)
-        wanted: list[Wanted] = []
+        wanted = list(self._greet(now))
         for vlan, state in self._vlans.items():
-            for routers in (state.routers4, state.routers6):
-                for port in [port for port, until in routers.items() if now >= until]:
-                    del routers[port]
+            for heard in state.heard:
+                for port in [port for port, until in heard.items() if now >= until]:
+                    del heard[port]
             wanted += [Wanted(vlan, query) for each in (state.igmp, state.mld) for query in each.tick(now)]
         return wanted
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
         due = [self.igmp.next_deadline(), self.mld.next_deadline()]
+        due += [greeting.at for greeting in self._greetings.values()]
         for state in self._vlans.values():
             due += [state.igmp.next_deadline(), state.mld.next_deadline()]
-            due += [*state.routers4.values(), *state.routers6.values()]
+            due += [until for heard in state.heard for until in heard.values()]
         return min((at for at in due if at is not None), default=None)
 
     # for people
@@ -280,6 +356,15 @@ class Snooping:
         """Every group at every port."""
         yield from self.igmp.rows(now)
         yield from self.mld.rows(now)
+
+    def queriers(self, now: float) -> Iterator[QuerierRow]:
+        """Who asks, in each VLAN by each protocol."""
+        for vlan, state in sorted(self._vlans.items()):
+            for each in (state.igmp, state.mld) if state.snooping else ():
+                due = each.next_deadline()
+                seconds = None if due is None else due - now
+                speaker = each.speaker(now)
+                yield QuerierRow(vlan, each is state.igmp, each.state, speaker, each.interval, each.robustness, seconds)
 
     def routers(self, now: float) -> Iterator[tuple[int, int, float]]:
         """(VLAN, port, seconds left) of every router port that was heard; static ones are in the settings."""

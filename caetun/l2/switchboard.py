@@ -35,7 +35,7 @@ class Switchboard:
         """Frames that the host sends. Hot: once a batch, and one decision a frame."""
         self.batches.reclaim()
         bridge = self.bridge
-        forward, view, aware = bridge.forward, batch.view, bridge.aware
+        forward, view, aware = bridge.forward, batch.view, bridge.ports.aware
         ways = [forward(LOCAL, view[start + HEAD_SIZE : stop], now) for start, stop in batch.spans()]
         first = ways[0] if ways else NOWHERE
         if not aware and all(way is first or way == first for way in ways):
@@ -48,7 +48,7 @@ class Switchboard:
     def inbound(self, port: int, frames: Sequence[Iovec], now: float) -> tuple[list[Iovec], list[Parcel]]:
         """Frames that a peer sent: what the host gets, and what goes on to other peers. Hot: once a burst."""
         self.batches.reclaim()
-        forward, aware = self.bridge.forward, self.bridge.aware
+        forward, aware = self.bridge.forward, self.bridge.ports.aware
         local: list[Iovec] = []
         sorter: _Sorter | None = None
         for frame in frames:
@@ -73,6 +73,10 @@ class Switchboard:
         """A peer has gone down."""
         self.bridge.remove_port(number)
 
+    def port_moved(self, number: int, now: float) -> None:
+        """A peer is reached by another link than before."""
+        self.bridge.port_moved(number, now)
+
     # time
 
     def tick(self, now: float) -> tuple[list[Iovec], list[Parcel]]:
@@ -83,9 +87,10 @@ class Switchboard:
         sorter = _Sorter(self)
         for emission in emissions:
             sorter.add(Egress(emission.vlan, (emission.port,)), (NO_OFFLOAD, memoryview(emission.frame)), local)
-        for vlan, query in wanted:
+        for vlan, query, only in wanted:
             frame = memoryview(query_frame(query, self._address))
-            sorter.add(Egress(vlan, self.bridge.members(vlan)), (NO_OFFLOAD, frame), local)
+            ports = tuple([port for port in self.bridge.ports.members(vlan) if only in (None, port)])
+            sorter.add(Egress(vlan, ports), (NO_OFFLOAD, frame), local)
         return local, sorter.parcels
 
     @property
@@ -122,7 +127,7 @@ class _Sorter:
     def add(self, way: Egress, frame: Iovec, local: list[Iovec] | None = None) -> None:
         """A frame and where it goes; what is for the host is put into `local`."""
         ports = way.ports
-        if self._board.bridge.aware:
+        if self._board.bridge.ports.aware:
             for form, some in self._forms(way, frame):
                 self._put(some, form, local)
         else:
@@ -135,9 +140,9 @@ class _Sorter:
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         forms: dict[bool, list[int]] = {}
         for port in way.ports:
-            forms.setdefault(bridge.vlans(port).native == way.vlan, []).append(port)
+            forms.setdefault(bridge.ports.vlans(port).native == way.vlan, []).append(port)
         for some in forms.values():
-            yield bridge.vlans(some[0]).egress(bytes(header), memoryview(whole), way.vlan), tuple(some)
+            yield bridge.ports.vlans(some[0]).egress(bytes(header), memoryview(whole), way.vlan), tuple(some)
 
     def _put(self, ports: tuple[int, ...], frame: Iovec, local: list[Iovec] | None) -> None:
         if LOCAL in ports:

@@ -125,6 +125,9 @@ class Router:
         self._up.discard(number)
         self._forget()
 
+    def port_moved(self, number: int, now: float) -> None:
+        """By which link a peer is reached changes no route."""
+
     def _forget(self) -> None:
         self._outward.clear()
         self._inward.clear()

@@ -161,6 +161,8 @@ class Options:
     """Application protocol that QUIC announces."""
     decoy: str = ""
     """What strangers see: a directory, the URL of a web server, or "" for a plain 404."""
+    mark: int = 0
+    """What every outer socket is marked with (`transports.marks.set_mark`); 0 for nothing."""
     state: Path | None = None
     """Directory for what is made on first use and kept (the self-signed certificate)."""
 

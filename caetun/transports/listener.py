@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from caetun.errors import ConfigurationError, NetworkError
 from caetun.transports.base import Arrivals, Context, Reactor, Sessions, Target
 from caetun.transports.decoy import make_decoy
+from caetun.transports.marks import set_mark
 from caetun.transports.pipes import Pipe, PlainPipe, TlsPipe, tune
 from caetun.transports.reach import keep_segments_small
 from caetun.transports.stream import StreamLink
@@ -100,7 +101,7 @@ class StreamListener:
         self._links: set[StreamLink] = set()
         """Proven ones."""
         self.closed = False
-        self._sock = _bind(where.host, where.port)
+        self._sock = _bind(where.host, where.port, context.options.mark)
         self.address: tuple[str, int] = self._sock.getsockname()[:2]
         self._paused: asyncio.TimerHandle | None = None
         self._exhausted_at = -EXHAUSTED_REPORT_SECONDS
@@ -348,27 +349,28 @@ def _names(pipe: Pipe, kind: str) -> tuple[str, str]:
     return f"{kind} {f'[{host}]' if ':' in host else host}:{port}", f"{host} {port}"
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, mark: int) -> socket.socket:
     """A listening socket; for every local address, IPv6 and IPv4, if there is no host. Raises as `stream_listener`."""
     if not host:
         try:
-            return _open("::", port)
+            return _open("::", port, mark)
         except NetworkError:
             # No IPv6 on this host: IPv4 alone serves. A port that is taken fails again, with its reason.
-            return _open("0.0.0.0", port)
+            return _open("0.0.0.0", port, mark)
     try:
-        return _open(str(ipaddress.ip_address(host)), port)
+        return _open(str(ipaddress.ip_address(host)), port, mark)
     except ValueError:
         raise ConfigurationError(
             f"--listen: {host!r} is a name: give an address of this host, or :PORT for all of them"
         ) from None
 
 
-def _open(host: str, port: int) -> socket.socket:
+def _open(host: str, port: int, mark: int) -> socket.socket:
     sock = None
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        set_mark(sock, mark)  # what it accepts inherits the mark
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")

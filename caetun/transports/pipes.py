@@ -377,8 +377,8 @@ async def _secured(sock: socket.socket, tls: ssl.SSLContext, host: str, server_n
 async def _reach(host: str, port: int, context: Context) -> socket.socket:
     """A connection to the target, whichever way leads there."""
     if not context.options.proxy:
-        return await connect(host, port, context.loop)
+        return await connect(host, port, context.loop, context.options.mark)
     # Imported here: most tunnels need no proxy.
     from caetun.transports import proxy
 
-    return await proxy.connect(context.options.proxy, host, port, context.loop)
+    return await proxy.connect(context.options.proxy, host, port, context.loop, context.options.mark)

@@ -151,9 +151,10 @@ def _parse_login(login: str, scheme: str) -> tuple[bytes, bytes]:
 # 2. to the proxy, and through it
 
 
-async def connect(proxy: str, host: str, port: int, loop: asyncio.AbstractEventLoop) -> socket.socket:
+async def connect(proxy: str, host: str, port: int, loop: asyncio.AbstractEventLoop, mark: int = 0) -> socket.socket:
     """Return a non-blocking socket whose stream leads through the proxy to `host`; the caller closes it.
 
+    `mark`: the socket's, see `transports.marks`.
     Takes as long as it takes, cancelling leaves nothing behind. Raises NetworkError (which proxy, why, what to do).
     """
     try:
@@ -162,7 +163,7 @@ async def connect(proxy: str, host: str, port: int, loop: asyncio.AbstractEventL
         raise NetworkError(str(error)) from None  # not from it: a cause's frames hold the URL
     stream = None
     try:
-        stream = await reach.connect(way.host, way.port, loop)
+        stream = await reach.connect(way.host, way.port, loop, mark)
         ask = _ask_http if way.scheme == "http" else _ask_socks
         await ask(_Conversation(stream, loop), way, host, port)
     except BaseException as error:

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import Any, Final, TypeAlias
 
 from caetun.errors import NetworkError
+from caetun.transports.marks import set_mark
 
 # chosen by us
 STAGGER_SECONDS: Final = 0.25
@@ -24,8 +25,8 @@ _Address: TypeAlias = tuple[socket.AddressFamily, Any]
 """Family, and an address as the socket module wants it."""
 
 
-async def connect(host: str, port: int, loop: asyncio.AbstractEventLoop) -> socket.socket:
-    """A non-blocking socket connected to the first address of a name that answers.
+async def connect(host: str, port: int, loop: asyncio.AbstractEventLoop, mark: int = 0) -> socket.socket:
+    """A non-blocking socket, with this mark, connected to the first address of a name that answers.
 
     Raises OSError (that of the last address), NetworkError if the name has none.
     """
@@ -33,7 +34,7 @@ async def connect(host: str, port: int, loop: asyncio.AbstractEventLoop) -> sock
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise NetworkError(f"{host} cannot be resolved: {error.strerror}: check the name and the resolver") from error
-    return await _race([(family, address) for family, _, _, _, address in found], loop)
+    return await _race([(family, address) for family, _, _, _, address in found], loop, mark)
 
 
 def keep_segments_small(sock: socket.socket) -> None:
@@ -50,7 +51,7 @@ def _interleave(addresses: list[_Address]) -> list[_Address]:
     return mixed[:MAX_ADDRESSES]
 
 
-async def _race(addresses: list[_Address], loop: asyncio.AbstractEventLoop) -> socket.socket:
+async def _race(addresses: list[_Address], loop: asyncio.AbstractEventLoop, mark: int) -> socket.socket:
     """Start an attempt at each address, the next one after STAGGER_SECONDS or a failure; the first to answer wins."""
     waiting = _interleave(addresses)[::-1]
     attempts: set[asyncio.Task[socket.socket]] = set()
@@ -59,7 +60,7 @@ async def _race(addresses: list[_Address], loop: asyncio.AbstractEventLoop) -> s
     try:
         while winner is None and (waiting or attempts):
             if waiting:
-                attempts.add(loop.create_task(_attempt(waiting.pop(), loop)))
+                attempts.add(loop.create_task(_attempt(waiting.pop(), loop, mark)))
             timeout = STAGGER_SECONDS if waiting else None
             done, _ = await asyncio.wait(attempts, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -85,9 +86,10 @@ def _close_late(attempt: asyncio.Task[socket.socket]) -> None:
         attempt.result().close()
 
 
-async def _attempt(target: _Address, loop: asyncio.AbstractEventLoop) -> socket.socket:
+async def _attempt(target: _Address, loop: asyncio.AbstractEventLoop, mark: int) -> socket.socket:
     family, address = target
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    set_mark(sock, mark)
     keep_segments_small(sock)
     try:
         await loop.sock_connect(sock, address)

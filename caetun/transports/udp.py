@@ -41,18 +41,18 @@ class UdpSockets:
         return endpoint
 
     def _bound(self, where: Target) -> UdpEndpoint:
-        drops = self._context.drops
+        drops, mark = self._context.drops, self._context.options.mark
         if where.host:
             address = _numeric(where.host)
             if address is None:
                 raise ConfigurationError(f"listen: {where.host!r} is a name: give an address of this host, or none")
-            return open_udp(str(address), where.port, _family(address), drops)
+            return open_udp(str(address), where.port, _family(address), drops, mark)
         try:
-            return open_udp("::", where.port, socket.AF_INET6, drops)
+            return open_udp("::", where.port, socket.AF_INET6, drops, mark)
         except NetworkError as error:
             # No IPv6 on this host: IPv4 alone serves. A port that is taken fails again here, with its reason.
             self._context.report("debug", "listen.ipv4-only", f"no IPv6 here: {error}")
-            return open_udp("0.0.0.0", where.port, socket.AF_INET, drops)
+            return open_udp("0.0.0.0", where.port, socket.AF_INET, drops, mark)
 
     def _started(self, endpoint: UdpEndpoint, native: bool = False) -> UdpEndpoint:
         endpoint.native = native
@@ -69,10 +69,11 @@ class UdpSockets:
             address: Address = (host, port) if family == socket.AF_INET else (host, port, 0, 0)
             if endpoint.dual_stack:
                 return endpoint, (f"::ffff:{host}", port, 0, 0) if family == socket.AF_INET else address
-            if endpoint.family == family and reaches(endpoint.local, family, address):
+            if endpoint.family == family and reaches(endpoint.local, family, address, endpoint.mark):
                 return endpoint, address
         if family not in self._calling:
-            self._calling[family] = self._started(open_udp(_ANY[family], 0, family, self._context.drops))
+            opened = open_udp(_ANY[family], 0, family, self._context.drops, self._context.options.mark)
+            self._calling[family] = self._started(opened)
         return self._calling[family], (host, port) if family == socket.AF_INET else (host, port, 0, 0)
 
     async def addresses(self, target: Target) -> list[tuple[UdpEndpoint, Address]]:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from caetun.transports.base import SEND_QUEUE, Arrivals, Reactor, Sessions
+from caetun.transports.marks import mark_of
 from caetun.transports.mmsg import MessageReceiver, address_of, source_of
 from caetun.transports.pieces import Assembler
 from caetun.transports.udp_link import UdpLink, Way
@@ -65,6 +66,8 @@ class UdpEndpoint:
         self._sock = sock
         self.drops = drops
         self.family = sock.family
+        self.mark = mark_of(sock)
+        """What the kernel's routing rules know its packets by; 0 for nothing."""
         self.segments = True
         """Whether the kernel cuts bursts for us (UDP_SEGMENT)."""
         self.full = False
@@ -138,7 +141,7 @@ class UdpEndpoint:
 
     def ceiling(self, address: Address) -> int:
         """Largest UDP payload in bytes that the interface towards an address carries (`udp_socket.path_ceiling`)."""
-        return path_ceiling(self.family, address)
+        return path_ceiling(self.family, address, self.mark)
 
     def too_big(self, link: UdpLink, datagram: int) -> None:
         """The kernel refused a datagram of a link of ours as too long."""
@@ -346,6 +349,6 @@ def _singled(parts: list[Buffer], size: int, count: int) -> list[list[Buffer]]:
     return [parts[at : at + each] for at in range(0, len(parts), each)]
 
 
-def open_udp(host: str, port: int, family: socket.AddressFamily, drops: Drops) -> UdpEndpoint:
-    """Bind a socket (port 0: any; an IPv6 wildcard takes IPv4 too); raises NetworkError with reason and remedy."""
-    return UdpEndpoint(bind_socket(host, port, family), drops)
+def open_udp(host: str, port: int, family: socket.AddressFamily, drops: Drops, mark: int = 0) -> UdpEndpoint:
+    """Bind a socket (`udp_socket.bind_socket`); raises NetworkError with reason and remedy."""
+    return UdpEndpoint(bind_socket(host, port, family, mark), drops)

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
 from caetun.errors import NetworkError
+from caetun.transports.marks import set_mark
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """The socket module's form of an IPv4 or IPv6 address and port."""
@@ -51,14 +52,15 @@ _HINTS: Final = {
 }
 
 
-def bind_socket(host: str, port: int, family: socket.AddressFamily) -> socket.socket:
-    """A tuned, non-blocking socket (port 0: any; an IPv6 wildcard takes IPv4 too).
+def bind_socket(host: str, port: int, family: socket.AddressFamily, mark: int = 0) -> socket.socket:
+    """A tuned, non-blocking socket (port 0: any; an IPv6 wildcard takes IPv4 too), with this mark.
 
     Raises NetworkError with reason and remedy.
     """
     sock: socket.socket | None = None
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        set_mark(sock, mark)
         _tune(sock)
         sock.bind((host, port))
         return sock
@@ -70,24 +72,26 @@ def bind_socket(host: str, port: int, family: socket.AddressFamily) -> socket.so
         raise NetworkError(f"udp {where}: cannot be bound: {error.strerror}: {hint}") from error
 
 
-def reaches(host: str, family: socket.AddressFamily, address: Address) -> bool:
-    """Whether a socket bound to a local address may send to a far one, as far as this host's routes say."""
+def reaches(host: str, family: socket.AddressFamily, address: Address, mark: int = 0) -> bool:
+    """Whether a socket bound to a local address may send to a far one, as far as routes (for that mark) say."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
+            set_mark(probe, mark)
             probe.bind((host, 0))
             probe.connect(address)
-        except OSError:
+        except (OSError, NetworkError):
             return False
         return True
 
 
-def path_ceiling(family: socket.AddressFamily, address: Address) -> int:
+def path_ceiling(family: socket.AddressFamily, address: Address, mark: int = 0) -> int:
     """Largest UDP payload in bytes that the interface towards an address carries: its MTU less headers.
 
     What an interface really carries, even if that is below `FLOOR`; `FLOOR` if nobody knows, as without a route.
     """
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            set_mark(probe, mark)
             _discover(probe)
             probe.connect(address)
             if family == socket.AF_INET:
@@ -96,7 +100,7 @@ def path_ceiling(family: socket.AddressFamily, address: Address) -> int:
                 mtu, overhead = probe.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU), _IPV4_OVERHEAD
             else:
                 mtu, overhead = probe.getsockopt(socket.IPPROTO_IPV6, _IPV6_MTU), _IPV6_OVERHEAD
-    except OSError:
+    except (OSError, NetworkError):
         return FLOOR
     return max(0, min(mtu - overhead, MAX_BURST))
 

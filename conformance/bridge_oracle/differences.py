@@ -181,8 +181,8 @@ DIFFERENCES: Final = [
         "BLOCK where old hosts are", "asked about", "ignored while hosts of IGMPv2 or MLDv1 may be there",
         "RFC 9776, section 7.3.2: they want all sources"),
     Difference(
-        "IGMP query from 0.0.0.0", "its sender is a querier, and its port a router port", "its sender is a switch",
-        "RFC 4541, section 2.1.1, item 1b"),
+        "IGMP query from 0.0.0.0", "its sender is a querier, and its port a router port",
+        "its sender is a switch, which gets reports but no data", "RFC 4541, section 2.1.1, item 1b"),
     Difference("MLD query from ::", "dropped", "flooded; its sender is a switch", "RFC 4541, section 3"),
     Difference(
         "query of one who lost the election", "its port is no router port", "its port is a router port",

@@ -129,7 +129,7 @@ class Pair:
 
     def _case(self, step: Step, linux: set[int], ours: set[int], now: float) -> Case:
         isolated = self.flavour.isolated if step.port in self.flavour.isolated else frozenset()
-        everybody = set(self.ours.members(UNAWARE)) - {step.port} - isolated
+        everybody = set(self.ours.ports.members(UNAWARE)) - {step.port} - isolated
         snooping = self.ours.snooping
         routers = {port for _, port, _ in snooping.routers(now)}
         return Case(step.frame, linux, ours, everybody, routers).seen_by(snooping.rows(now))

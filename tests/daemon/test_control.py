@@ -57,7 +57,20 @@ async def test_rows_come_back(path: Path) -> None:
         assert "rows" in await ask(path, json.dumps({"show": what}).encode())
 
 
-@pytest.mark.parametrize("line", [b"", b"drops", b"[]", b"{}", b'{"show": 1}', b'{"show": "all"}', b"[" * 3000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"drops",
+        b"[]",
+        b"{}",
+        b'{"show": 1}',
+        b'{"show": "fdb", "from": -1}',
+        b'{"show": "fdb", "from": "x"}',
+        b'{"show": "all"}',
+        b"[" * 3000,
+    ],
+)
 async def test_what_is_not_understood_is_told(path: Path, line: bytes) -> None:
     assert "error" in await ask(path, line)
 
@@ -97,9 +110,20 @@ async def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_a_living_one_is_
 
 
 async def test_show_prints_a_table(path: Path) -> None:
-    rows = await asyncio.to_thread(show.ask, path, "drops")
+    rows, more = await asyncio.to_thread(show.ask, path, "drops")
+    assert not more
     assert show.table(rows) == "reason     times\nlink.full      3"
     assert show.table([]) == "(nothing)"
+
+
+async def test_show_asks_for_one_page_after_the_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VIEWS, "drops", lambda status, now: ({"row": number} for number in range(2500)))  # type: ignore[misc]
+    assert await ask(path, b'{"show": "drops", "from": 2499}') == {"rows": [{"row": 2499}]}
+    rows, more = await asyncio.to_thread(show.ask, path, "drops")
+    assert (len(rows), more) == (1000, True)
+    rows, more = await asyncio.to_thread(show.ask, path, "drops", everything=True)
+    assert (len(rows), more) == (2500, False)
+    assert rows[-1] == {"row": 2499}
 
 
 async def test_show_says_in_words_why_it_cannot(path: Path, tmp_path: Path) -> None:

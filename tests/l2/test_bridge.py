@@ -151,12 +151,25 @@ class TestMulticast:
         assert goes(switch, 2, data(5, GROUP)) == {0, 1}
         assert goes(switch, 0, data(10, GROUP)) == {1}
 
-    def test_a_new_port_makes_it_ask(self) -> None:
+    def test_211_4_a_port_that_comes_up_or_moves_is_asked(self) -> None:
+        switch = bridge()
+        for now in (0.0, 1.0, 2.0):
+            switch.tick(now)
+        assert switch.tick(3.0)[1] == []
+        switch.add_port(3, PortSettings("new"), 10.0)
+        assert switch.waiting, "at once"
+        assert [(wanted.only, len(wanted.query.group)) for wanted in switch.tick(10.0)[1]] == [(3, 4), (3, 16)]
+        assert not switch.waiting
+        for now in (11.0, 12.0):
+            switch.tick(now)
+        switch.port_moved(1, 20.0)
+        assert {wanted.only for wanted in switch.tick(20.0)[1]} == {1}
+
+    def test_a_port_that_is_not_there_does_not_move(self) -> None:
         switch = bridge()
         switch.tick(0.0)
-        assert switch.tick(1.0)[1] == []
-        switch.add_port(3, PortSettings("new"), 2.0)
-        assert [len(wanted.query.group) for wanted in switch.tick(2.0)[1]] == [4, 16]
+        switch.port_moved(9, 1.0)
+        assert not switch.waiting
 
 
 class TestStorms:

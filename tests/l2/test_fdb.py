@@ -47,10 +47,10 @@ class TestAgeing:
         fdb = Fdb()
         fdb.learn(1, A, 5, 0.0)
         assert fdb.next_deadline() == AGEING
-        assert fdb.lookup(1, A, AGEING) == 5
-        assert fdb.lookup(1, A, AGEING + 0.1) is None
-        assert fdb.expire(AGEING) == 0
-        assert fdb.expire(AGEING + 0.1) == 1
+        assert fdb.lookup(1, A, AGEING - 0.1) == 5
+        assert fdb.lookup(1, A, AGEING) is None
+        assert fdb.expire(AGEING - 0.1) == 0
+        assert fdb.expire(AGEING) == 1, "when its deadline has come there is something to do"
         assert (len(fdb), fdb.learned, fdb.next_deadline()) == (0, 0, None)
 
     def test_whoever_speaks_stays(self) -> None:
@@ -58,7 +58,7 @@ class TestAgeing:
         for second in range(0, 1000, 100):
             fdb.learn(1, A, 5, float(second))
             fdb.expire(float(second))
-        assert fdb.lookup(1, A, 900.0 + AGEING) == 5
+        assert fdb.lookup(1, A, 900.0 + AGEING - 0.1) == 5
 
     def test_a_move_after_its_time_is_news(self) -> None:
         fdb = Fdb()
@@ -69,8 +69,8 @@ class TestAgeing:
         fdb = Fdb()
         for number in range(10_000):
             fdb.learn(1, b"\x02" + number.to_bytes(5, "big"), 5, number / 100)
-        assert fdb.expire(AGEING + 50) == 5000
-        assert fdb.expire(AGEING + 50) == 0
+        assert fdb.expire(AGEING + 49.995) == 5000
+        assert fdb.expire(AGEING + 49.995) == 0
 
 
 class TestFlapping:

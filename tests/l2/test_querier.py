@@ -6,6 +6,7 @@ import pytest
 
 from caetun.l2.filter import Asked
 from caetun.l2.querier import (
+    GREETING_RESPONSE,
     LAST_MEMBER_INTERVAL,
     MAX_QUESTIONS,
     QUERY_INTERVAL,
@@ -47,11 +48,21 @@ class TestAsking:
         assert not querier.live(0.0)
         assert not querier.ask_about(GROUP, Asked(True), 0.0)
 
-    def test_when_the_topology_changes_it_asks_at_once(self) -> None:
+    def test_4541_211_4_a_port_that_comes_up_is_asked_to_answer_soon(self) -> None:
         querier = Querier(OURS, 3, True, 0.0)
-        asked_until(querier, 100.0)
-        querier.topology_changed(100.0)
-        assert querier.tick(100.0) == [GENERAL]
+        assert querier.greeting(0.0) is None, "the general query is just due"
+        querier.tick(0.0)
+        assert querier.greeting(1.0) == GENERAL._replace(max_response=GREETING_RESPONSE)
+
+    def test_4541_211_4_who_listens_asks_too_but_wins_no_election(self) -> None:
+        link_local, highest = b"\xfe\x80" + bytes(13) + b"\5", b"\xfe\x80" + bytes(6) + b"\xff" * 7 + b"\xfe"
+        for own, version, proxy in ((OURS, 3, NOBODY), (link_local, 2, highest)):
+            querier = Querier(own, version, True, 0.0)
+            querier.heard(Query(version, own[:-1] + b"\1", bytes(len(own)), 10.0), 0.0)
+            asked = querier.greeting(1.0)
+            assert asked is not None
+            assert asked.source == proxy
+        assert Querier(OURS, 3, False, 0.0).greeting(1.0) is None
 
 
 class TestElection:

@@ -74,6 +74,15 @@ class TestRouterPorts:
         where(bridge, query(9, GENERAL._replace(source=NOBODY4)), port=4)
         assert list(bridge.routers(1.0)) == []
 
+    def test_211_1_but_it_hears_who_wants_what(self) -> None:
+        """A switch like us asks from 0.0.0.0: it is no router, but prunes what nobody has reported to it."""
+        bridge = snooping()
+        where(bridge, query(9, GENERAL._replace(source=NOBODY4)), port=4)
+        assert where(bridge, report(1, 3, JOIN)) == {4}
+        assert where(bridge, data(5, SAME_MAC)) == frozenset()
+        bridge.tick(1.0 + ROUTER_SECONDS)
+        assert where(bridge, report(1, 3, JOIN), now=300.0) == frozenset()
+
     def test_211_1b_a_router_of_ipv4_is_none_of_ipv6(self) -> None:
         bridge = snooping()
         where(bridge, query(9, GENERAL), port=4)
@@ -112,10 +121,30 @@ class TestOtherMessages:
         assert drops == {DropReason.MULTICAST_CHECKSUM: 2}
         assert list(bridge.rows(1.0)) == []
 
-    def test_211_4_when_the_topology_changes_it_asks(self) -> None:
+    def test_211_4_a_port_that_comes_up_is_asked_twice(self) -> None:
         bridge = snooping()
-        bridge.topology_changed(5.0)
-        assert {(wanted.vlan, len(wanted.query.group)) for wanted in bridge.tick(5.0)} == {(1, 4), (1, 16)}
+        bridge.topology_changed(7, 5.0)
+        assert bridge.next_deadline() == 5.0
+        for now in (5.0, 6.0):
+            asked = bridge.tick(now)
+            assert {(wanted.vlan, wanted.only, len(wanted.query.group)) for wanted in asked} == {(1, 7, 4), (1, 7, 16)}
+            assert {wanted.query.max_response for wanted in asked} == {1.0}
+        assert bridge.tick(7.0) == []
+
+    def test_211_4_one_that_comes_and_goes_is_asked_once_a_second(self) -> None:
+        bridge = snooping()
+        asked = []
+        for step in range(100):
+            now = 5.0 + step / 10
+            bridge.topology_changed(7, now)
+            asked += bridge.tick(now)
+        assert len(asked) == 2 * 10
+
+    def test_211_4_a_router_is_left_to_ask_for_itself(self) -> None:
+        bridge = snooping()
+        where(bridge, query(9, GENERAL), port=4)
+        bridge.topology_changed(4, 5.0)
+        assert {(wanted.only, len(wanted.query.group)) for wanted in bridge.tick(5.0)} == {(4, 16)}
 
     def test_211_6_without_a_leave_a_membership_ends_too(self) -> None:
         bridge = snooping(router_ports=frozenset({7}))
