@@ -59,7 +59,7 @@ class Counting:
     def drained(self) -> None:
         self.drained_once.set()
 
-    def burst_end(self) -> None:
+    def burst_end(self) -> bool:
         pass
 
     def too_big(self, link: Link, datagram: int) -> None:

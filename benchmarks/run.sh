@@ -12,6 +12,7 @@ OTHERS=${OTHERS:-veth,openvpn-udp-tap-tuned}
 export PROTOTYPES PYTHON="${PYTHON:-$here/../.venv/bin/python}"
 
 "$PYTHON" "$here/primitives.py"
+"$PYTHON" "$here/optional.py"
 if [ ! -f "$PEERS" ]; then
     echo "no $PEERS (set PEERS): measuring with the demo only" >&2
     exec "$PYTHON" -m caetun demo --seconds 10

@@ -67,7 +67,7 @@ class Counting:
     def drained(self) -> None:
         self.send()
 
-    def burst_end(self) -> None:
+    def burst_end(self) -> bool:
         self.wakeups += 1
 
     def too_big(self, link: Link, datagram: int) -> None:
@@ -112,7 +112,7 @@ async def make_link(kind: str, sock: socket.socket, arrivals: Counting, files: t
             tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
             pipe = tls_pipe = TlsPipe(sock, tls, "localhost")
         await tls_pipe.handshake(loop)
-    link = StreamLink(pipe, LengthCodec(), context, name=kind, source="127.0.0.1 1", proven=True)
+    link = StreamLink(pipe, LengthCodec(), context, name=kind, proven=True)
     arrivals.link = link
     link.start()
     return link

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from caetun.types import Iovec
-from caetun.wire.container import Batch
+from caetun.wire.container import VNET_SIZE, Batch
 
 LOCAL: Final = 0
 """The port of this host's device. Peers' ports are 1, 2, ..."""
@@ -60,6 +60,14 @@ class Board(Protocol):
 
     def notices(self) -> Sequence[tuple[str, str, str]]:
         """What people should hear of since this was last asked: (level, event, text)."""
+
+
+def parted(frame: Iovec) -> Iovec:
+    """The frame with its virtio_net_hdr in a part of its own: what was joined has the packet's headers in the first."""
+    first = frame[0]
+    if len(first) == VNET_SIZE:
+        return frame
+    return (first[:VNET_SIZE], memoryview(first)[VNET_SIZE:], *frame[1:])
 
 
 class Batches:

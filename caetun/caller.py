@@ -1,6 +1,7 @@
 """Calls one far end until it answers: initiations, by which of its links, when, and when to ask for other ways.
 
 New keys for a session are asked for by the link in use. A far end that is looked for, by all links that were offered.
+One that answers no probe may have been started again, and is asked whether it is there.
 """
 
 from __future__ import annotations
@@ -90,6 +91,9 @@ class Caller:
             again = way.trial is not None and len(way.trial.sent) == CALLED_AT_PROBE
             if again and self._ways.need and way is not self._ways.current:
                 self.call(way, now, wall, out)
+            # Nor does the link in use answer: there, too, somebody may be who has lost the keys.
+            if way is self._ways.current and way.trial is not None and way.trial.over and self.at is None:
+                self.begin(now)
         for way in self._ways.fresh():
             self.call(way, now, wall, out)
         if self._attempts.at is None or now < self._attempts.at:

@@ -22,7 +22,7 @@ class ConfigFile:
         import tomllib
 
         self.path = path
-        self._text = _read(path)
+        self._text = read_text(path)
         try:
             self._top = tomllib.loads(self._text)
         except tomllib.TOMLDecodeError as error:
@@ -48,8 +48,8 @@ class ConfigFile:
         return ""
 
 
-def _read(path: Path) -> str:
-    """A file's text."""
+def read_text(path: Path) -> str:
+    """A configuration file's text. Raises ConfigurationError."""
     try:
         with path.open("rb") as file:
             content = file.read(_FILE_LIMIT + 1)

@@ -104,6 +104,7 @@ class Journey:
         self._life.moved()
         self._itinerary.moved(link)
         self._tell_move(now, out)
+        out.moved.append(self._owner)
         if self.connects:
             out.settled.append(self._owner)
             self.ways.try_better(now)

@@ -83,18 +83,19 @@ def load_keys(settings: Settings) -> Keys:
     """Read the key files that the settings name. Raises ConfigurationError."""
     warnings: list[str] = []
 
-    def read(path: Path | None) -> Secret | None:
+    def read(path: Path | None, inline: str = "") -> Secret | None:
         if path is None:
             return None
-        secret, warning = read_key(path)
-        if warning:
+        secret, warning = read_key(path, inline if path == settings.config else "")
+        if warning and warning not in warnings:
             warnings.append(warning)
         return secret
 
     credentials = _credentials(settings)
     if credentials is not None:
         warnings += credentials.warnings
-    secret, private, psk = read(settings.secret_file), read(settings.key), read(settings.peer_psk_file)
+    secret, private = read(settings.secret_file), read(settings.key, "PrivateKey")
+    psk = read(settings.peer_psk_file, "PresharedKey")
     return Keys(secret, private, tuple(peer.key for peer in settings.peer), psk, tuple(warnings), credentials)
 
 
@@ -107,14 +108,21 @@ def _credentials(settings: Settings) -> Credentials | None:
     return credentials.load(settings.ca, settings.cert, settings.cert_key)
 
 
-def read_key(path: Path) -> tuple[Secret, str | None]:
-    """A key from its file, and a warning if others than the owner can read that. Raises ConfigurationError."""
+def read_key(path: Path, inline: str = "") -> tuple[Secret, str | None]:
+    """A key from its file, and a warning if others than the owner can read that. Raises ConfigurationError.
+
+    `inline`: the key of a configuration file (`conffile`) that it is the value of.
+    """
     from caetun.session.identity import decode_key
 
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_FILE_LIMIT)
+        if inline:
+            from caetun.conffile import inline_key
+
+            content = (inline_key(path, inline) or "").encode()
     except OSError as error:
         advice = "make one with caetun gensecret -o FILE" if isinstance(error, FileNotFoundError) else "check its mode"
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: {advice}") from None

@@ -54,7 +54,7 @@ class Node:
 
     def __init__(self, handshakes: Security, indices: IndexAllocator, drops: Drops, board: Board | None = None) -> None:
         """`board`: joins several peers and the device; without, there is one peer, and nothing to decide."""
-        self._handshakes = handshakes
+        self.handshakes = handshakes
         self._indices = indices
         self.drops = drops
         self.peers: dict[PeerId, Peer] = {}
@@ -74,11 +74,11 @@ class Node:
     @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
-        return self._handshakes.ciphers
+        return self.handshakes.ciphers
 
     def resized(self, mtu: int) -> None:
         """The device's MTU is another one: far ends are told with the next handshake."""
-        self._handshakes.hello = dataclasses.replace(self._handshakes.hello, mtu=mtu)
+        self.handshakes.hello = dataclasses.replace(self.handshakes.hello, mtu=mtu)
 
     @property
     def sessions(self) -> dict[int, tuple[Peer, KeyPair]]:
@@ -100,12 +100,12 @@ class Node:
         del self.peers[peer.ident]
         del self._ports[self._port_of.pop(peer)]
         self._heard.discard(peer)
-        self._handshakes.forget(peer.ident)
+        self.handshakes.forget(peer.ident)
 
     def estrange(self, peer: Peer) -> None:
         """Both ends forget what was said: when they meet again, they are strangers."""
         peer.conversation.estrange()
-        self._handshakes.forget(peer.ident)
+        self.handshakes.forget(peer.ident)
 
     def rename(self, peer: Peer, name: str) -> None:
         """A far end is known by another name from now on."""
@@ -118,6 +118,10 @@ class Node:
     def port_names(self) -> dict[int, str]:
         """The board's ports other than the device, by number."""
         return {number: peer.name for number, (peer, _) in self._ports.items()}
+
+    def port_of(self, peer: Peer) -> int:
+        """The number of a peer's port on the board."""
+        return self._port_of[peer]
 
     # outbound
 
@@ -157,7 +161,7 @@ class Node:
             # Imported here: the MTU is mostly the same on both sides.
             from caetun.l3.fit import Fitter
 
-            self._fitter = Fitter(self._handshakes.hello.mode, self.drops)
+            self._fitter = Fitter(self.handshakes.hello.mode, self.drops)
         peer = self._ports[number][0]
         batches, answers = self._fitter.fit(batch, peer.narrower, origin, now)
         for each in batches:
@@ -238,7 +242,7 @@ class Node:
     ) -> None:
         """Datagrams that are not records: handshakes, or garbage."""
         for message in messages:
-            answer = self._handshakes.receive(message, link.source, now, wall)
+            answer = self.handshakes.receive(message, link.source, now, wall)
             if answer.replies:
                 out.messages.append((link, answer.replies))
             established = answer.established

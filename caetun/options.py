@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
+from caetun.compression.registry import parse_methods
 from caetun.endpoint import parse_endpoint, parse_remote, parse_transports
 from caetun.errors import ConfigurationError
 from caetun.ports import PeerRef, PortWords, nameless, parse_table, parse_words
@@ -291,6 +292,13 @@ def _parse_port(text: str) -> PortWords:
     return parse_words(text.split(","))
 
 
+def _parse_rule(text: str) -> str:
+    # Imported here: most tunnels have no rules.
+    from caetun.mangle.rules import parse_rule
+
+    return parse_rule(text).text
+
+
 def _parse_defaults(text: str) -> PortWords:
     return nameless(_parse_port(text))
 
@@ -364,6 +372,7 @@ PROXY: Final = Kind("URL", _parse_proxy, "http://[USER:PASSWORD@]HOST:PORT or so
 FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexadecimal digits")
 DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
 TEXT: Final = Kind("NAME", _parse_text)
+COMPRESS: Final = Kind("LIST", parse_methods, "none, or some of lz4, zstd, with commas, best first")
 FILE: Final = Kind("FILE", _parse_path)
 PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, "PUBKEY[,WORD...] or cn:NAME[,WORD...]", table=_parse_peer_table)
 PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md", table=parse_table)
@@ -374,4 +383,5 @@ VLAN: Final = Kind(
     "ID[,WORD...]", parse_vlan, "snooping=on or off, querier=on, off or addresses", table=parse_vlan_table
 )
 QUERIER: Final = Kind("ADDRESS", _parse_querier, "IPv4 or link-local IPv6 address")
+MANGLE: Final = Kind("RULE", _parse_rule, "a rule as `out drop udp port 5353`")
 BRIDGE: Final = Kind("NAME", _parse_bridge, "NAME or NAME:create")

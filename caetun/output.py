@@ -48,6 +48,8 @@ class Output:
     """Peers for which other ways should be looked for: what is known does not answer, or is gone (`peer.link` None)."""
     settled: list[Any] = field(default_factory=list)
     """Connecting peers whose link (`peer.link`) is another one now, or works after it was suspect."""
+    moved: list[Any] = field(default_factory=list)
+    """Peers whose records go by another link now: what has waited for the former one can go at once."""
     unanswered: list[tuple[Any, Any]] = field(default_factory=list)
     """(peer, link) that was offered and did not answer. It stays offered until it is withdrawn or offered again."""
     unused: list[Any] = field(default_factory=list)
@@ -59,5 +61,5 @@ class Output:
         """Forget everything."""
         for part in (self.records, self.probes, self.messages, self.frames, self.events):
             part.clear()
-        for rare in (self.seek, self.settled, self.unanswered, self.unused, self.said):
+        for rare in (self.seek, self.settled, self.moved, self.unanswered, self.unused, self.said):
             rare.clear()

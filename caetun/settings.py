@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, get_type_hints
 
-from caetun.agreement import Agreement, check_agreement
+from caetun.agreement import ROUTE, Agreement, Network, check_agreement
 from caetun.coherence import check_gateway
 from caetun.configfile import ConfigFile
 from caetun.endpoint import Endpoint
@@ -25,6 +25,7 @@ from caetun.errors import ConfigurationError
 from caetun.options import (
     ADDRESS,
     BRIDGE,
+    COMPRESS,
     DECOY,
     DEVICE,
     DOMAIN,
@@ -32,6 +33,7 @@ from caetun.options import (
     FINGERPRINT,
     INTERFACE,
     LISTEN,
+    MANGLE,
     MODE,
     PEER,
     PORT,
@@ -92,7 +94,7 @@ class Origin(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Agreement):
-    """What a tunnel is asked to do. Holds names of key files, never keys."""
+    """What a tunnel is asked to do. Holds names of key files, never keys; a proxy's password is not in its `repr`."""
 
     listen: Annotated[
         tuple[Endpoint, ...], Option(LISTEN, "net", "wait for far ends here, by every transport named", repeatable=True)
@@ -108,7 +110,7 @@ class Settings(Agreement):
 
     proxy: Annotated[
         str, Option(PROXY, "outer", "reach stream transports by this proxy (else HTTPS_PROXY, ALL_PROXY)")
-    ] = ""
+    ] = field(default="", repr=False)
     tls_cert: Annotated[Path | None, Option(FILE, "outer", "certificate to show; without: self-signed, and kept")] = (
         None
     )
@@ -138,6 +140,9 @@ class Settings(Agreement):
     address: Annotated[
         tuple[Interface, ...], Option(INTERFACE, "device", "IPv4 or IPv6 address of the device", repeatable=True)
     ] = ()
+    route: Annotated[
+        tuple[Network, ...], Option(ROUTE, "device", "lead this network into the tunnel", repeatable=True)
+    ] = ()
     mtu: Annotated[
         int, Option(_MTU, "device", "largest packet of the device, whatever the path carries", reloadable=True)
     ] = 1500
@@ -146,6 +151,10 @@ class Settings(Agreement):
         bool, Option(SWITCH, "device", "exchange superframes with the kernel; without, every packet crosses alone")
     ] = True
 
+    mangle: Annotated[
+        tuple[str, ...],
+        Option(MANGLE, "device", "change or drop frames, rules in order, see docs/mangle.md", repeatable=True),
+    ] = ()
     gateway: Annotated[bool, Option(SWITCH, "gateway", "lead all traffic of this host through the tunnel")] = False
     gateway_lan: Annotated[
         bool, Option(SWITCH, "gateway", "with --gateway: private networks that this host has routes to stay reachable")
@@ -210,6 +219,10 @@ class Settings(Agreement):
         str,
         Option(choice("on", "off", "host"), "router", "packets from peer to peer; host: by this host's own rules"),
     ] = "on"
+
+    mesh: Annotated[
+        bool, Option(SWITCH, "router", "let peers of one hub find direct ways to each other; on the hub, and on each")
+    ] = False
 
     security: Annotated[
         str, Option(choice("noise", "tls"), "keys", "who is who: by keys (noise), or by X.509 certificates (tls)")
@@ -276,6 +289,14 @@ class Settings(Agreement):
         ),
     ] = 10.0
     """Seconds."""
+    compress: Annotated[
+        tuple[str, ...],
+        Option(
+            COMPRESS,
+            "session",
+            "make records smaller if the far end agrees; leaks what is in them, see docs/modules.md",
+        ),
+    ] = ()
     rekey_after: Annotated[
         float, Option(duration(1, 120), "session", "make new traffic keys when they are so old", hidden=True)
     ] = 120.0
@@ -284,7 +305,15 @@ class Settings(Agreement):
         int, Option(integer(0, 44, "N", "datagrams"), "session", "length of a sealed record; 0: automatic", hidden=True)
     ] = 0
 
-    config: Annotated[Path | None, Option(FILE, "general", "read options from this TOML file", in_file=False)] = None
+    config: Annotated[
+        Path | None,
+        Option(
+            FILE,
+            "general",
+            "read options from this TOML file, or a .conf file in the manner of WireGuard",
+            in_file=False,
+        ),
+    ] = None
     log_level: Annotated[
         str,
         Option(
@@ -387,10 +416,17 @@ def reread(settings: Settings) -> Reread:
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Values by field name from a TOML file; paths in it are relative to its folder. Raises ConfigurationError.
+    """Values by field name from a TOML file, or one in the manner of WireGuard if its name ends in `.conf`.
+
+    Paths in it are relative to its folder. Raises ConfigurationError.
 
     `[pool] network = ...` is another way to write `pool-network = ...`.
     """
+    if path.suffix == ".conf":
+        # Imported here: most files are TOML.
+        from caetun.conffile import read_conf
+
+        return read_conf(path, OPTIONS)
     values: dict[str, Any] = {}
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
     file = ConfigFile(path)
@@ -522,6 +558,8 @@ def _check_switch(settings: Settings) -> None:
             if option.group == "switch" and getattr(settings, option.name) != option.default:
                 raise ConfigurationError(f"{option.flag}: there is no switch with --mode tun: use --mode tap")
         _check_router(settings)
+    elif settings.mesh:
+        raise ConfigurationError("--mesh: joins routers in this version: use --mode tun, or leave it away")
     elif any(peer.port.networks for peer in settings.peer):
         raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
@@ -540,13 +578,23 @@ def _check_switch(settings: Settings) -> None:
 
 def _check_router(settings: Settings) -> None:
     """Each address leads to one peer, and each of several peers has some."""
+    if settings.mesh and settings.security == "tls":
+        raise ConfigurationError("--mesh: knows its members by public keys, not certificates: use --key and --peer")
+    if settings.mesh and settings.auth and "key" not in settings.auth:
+        raise ConfigurationError("--mesh: knows its members beforehand: put key first in --auth, or leave it away")
+    if settings.mesh and not settings.peer:
+        raise ConfigurationError("--mesh: given with --secret-file, which two ends share: use --key and --peer")
+    if settings.mesh and settings.negotiation == "server":
+        raise ConfigurationError("--mesh: does not go with --negotiation server in this version: give --address")
+    if settings.mesh and settings.connect and not settings.address:
+        raise ConfigurationError("--mesh: a member's own address must be known: give --address")
     owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
     for number, peer in enumerate(settings.peer, 1):
         name = peer.port.name or f"peer {number}"
         if peer.port.words:
             word = peer.port.words[0][0]
             raise ConfigurationError(f"--peer: {name}: {word!r} is for a switch: use --mode tap, or leave it away")
-        if len(settings.peer) > 1 and not peer.port.networks:
+        if len(settings.peer) > 1 and not peer.port.networks and not settings.pool_network:
             raise ConfigurationError(
                 f"--peer: {name}: none of its addresses are given, and --mode tun sends by address: add to its key, "
                 "for example, ,allowed=10.88.0.2 with everything that is behind it: ,allowed=10.88.0.2+10.1.0.0/24"

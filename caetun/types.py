@@ -42,6 +42,7 @@ class DropReason(enum.StrEnum):
     RECORD_EXPIRED_KEY = "record.expired-key"
     RECORD_FORGED = "record.forged"
     RECORD_INCOMPLETE = "record.incomplete"
+    RECORD_LATE = "record.late"
     # handshake
     HANDSHAKE_MALFORMED = "handshake.malformed"
     HANDSHAKE_MAC = "handshake.mac"
@@ -63,6 +64,8 @@ class DropReason(enum.StrEnum):
     # inside a record
     CONTAINER_MALFORMED = "container.malformed"
     ELEMENT_UNKNOWN = "container.unknown-element"
+    COMPRESSION_MALFORMED = "compression.malformed"
+    COMPRESSION_UNWANTED = "compression.unwanted"
     CONTROL_MALFORMED = "control.malformed"
     CONTROL_SURPLUS = "control.surplus"
     CHANNEL_STRANGER = "channel.stranger"
@@ -106,6 +109,14 @@ class DropReason(enum.StrEnum):
     GUARD_DHCP = "guard.dhcp-server"
     GUARD_ROUTER = "guard.router"
     GUARD_HIDDEN = "guard.hidden"
+    # between device and tunnel
+    MANGLE_FILTER = "mangle.filter"
+    MANGLE_TTL = "mangle.ttl"
+    MANGLE_HOOK = "mangle.hook"
+    # in the mesh
+    MESH_MALFORMED = "mesh.malformed"
+    MESH_STRANGER = "mesh.stranger"
+    MESH_FULL = "mesh.full"
     # in the router
     ROUTE_MALFORMED = "route.malformed"
     ROUTE_SOURCE = "route.source"

@@ -18,6 +18,7 @@ from typing import Final
 import pytest
 
 from caetun.lab import Cable, Lab
+from caetun.lab.traffic import stream
 from tests.tunnel.ends import INNER4, OUTER4, start, tunnel_arguments, two_hosts
 from tests.tunnel.idle import Others
 from tests.tunnel.iperf import iperf
@@ -27,6 +28,9 @@ pytestmark = [pytest.mark.needs("namespaces", "tun", "iperf3", "offload"), pytes
 # chosen by us
 _LOSING: Final = Cable(delay=0.010, loss=0.01)
 _NARROW: Final = Cable(delay=0.010, loss=0.01, rate=100_000_000)
+_BAD: Final = Cable(delay=0.005, loss=0.05)
+_LONG: Final = 10.0
+"""Seconds of TCP in each direction through a carrier that must not break."""
 _ROUNDS: Final = 8
 """Runs of each kind, outside and inside the tunnel in turn, so that a drift of the machine falls on both."""
 _SECONDS: Final = 2
@@ -77,6 +81,20 @@ def test_loss_costs_the_tunnel_little_more_than_tcp_alone(lab: Lab, control: str
     if others.disturb:
         pytest.skip(others.disturb)
     assert kept >= _KEEPS
+
+
+@pytest.mark.parametrize("carrier", ["udp", "quic", "tcp", "wss"])
+def test_no_carrier_breaks_where_much_is_lost(lab: Lab, carrier: str) -> None:
+    hosts = two_hosts(lab, _BAD)
+    ends = start(hosts, [[*arguments, "--transport", carrier] for arguments in tunnel_arguments(hosts)])
+    for sender, receiver, address in ((*hosts, INNER4[1]), (*hosts[::-1], INNER4[0])):
+        got = stream(sender, receiver, address, _LONG)
+        print(f"\n{carrier}, {_BAD.loss:.0%} loss: {got.rate / 1e6:.1f} Mbit/s from {sender.name}")
+        assert got.octets > 1 << 20
+    for end in ends:
+        assert len(end.events("peer.up")) == 1
+        assert not end.events("peer.down", "peer.moved", "link.lost")
+    assert [end.stop() for end in ends] == [0, 0]
 
 
 def test_what_several_streams_keep_is_told(lab: Lab) -> None:

@@ -230,8 +230,8 @@ def test_a_restarted_server_is_found_again_while_data_flows() -> None:
     b.start()
     world.flow(a, rate=10, seconds=60)
     took = world.until(present(b), within=60.0)
-    assert 15.0 <= took <= 16.0
-    assert b.drops[DropReason.RECORD_UNKNOWN_SESSION] > 100
+    assert 1.0 <= took <= 2.5  # half a second of silence, and probes
+    assert b.drops[DropReason.RECORD_UNKNOWN_SESSION] > 10
     talk(world, a, b)
 
 

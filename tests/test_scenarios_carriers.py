@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from caetun.session import admission
 from caetun.types import DropReason
 from caetun.wire.record import RECORD
 from tests.carriers import Shell, StreamEnd, caller, listener
@@ -108,6 +109,31 @@ def test_udp_that_answers_late_wins_back_its_place() -> None:
     story.world.run(5.0)
     assert story.shell.ends == set()
     assert story.hub_shell.ends == set()
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.2])
+def test_a_hub_under_load_wants_cookies_of_all_that_are_raced(monkeypatch: pytest.MonkeyPatch, delay: float) -> None:
+    monkeypatch.setattr(admission, "LOAD_HANDSHAKES", -1)
+    story = Story("udp", "tcp", "wss")
+    story.world.all_paths(delay=delay)
+    for line in story.shell.lines.values():
+        line.delay = delay
+    story.world.until(present(story.client, story.hub), within=8 * delay + 0.7)
+    assert story.hub.drops[DropReason.HANDSHAKE_COOKIE] >= 1
+    story.until_on("udp", within=5.0)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_every_way_to_a_hub_under_load_gets_its_own_cookie(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
+    """Eight links are offered at the same moment; only one of them leads anywhere."""
+    monkeypatch.setattr(admission, "LOAD_HANDSHAKES", -1)
+    story = Story(transport)
+    story.shell.rungs = []
+    links = [story.client.link("hub" if number == 3 else "nowhere") for number in range(8)]
+    for rank, link in enumerate(links):
+        story.client.peer.offer(link, rank, story.world.now, story.client._out)
+    story.client._flush()
+    story.world.until(present(story.client, story.hub), within=1.0)
 
 
 # one carrier dies

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import traceback
 from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
 
+from caetun.daemon.outer import outer_options
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.options import DeviceRef
@@ -242,6 +244,37 @@ def test_a_broken_file_changes_nothing_and_no_file_is_no_news(tmp_path: Path) ->
     with pytest.raises(ConfigurationError, match="is not TOML"):
         reread(before)
     assert reread(load(LEAST)) == (load(LEAST), (), ())
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    settings = load({"listen": [":4500"], "secret_file": "s.key", "proxy": "http://me:s3cr3t@proxy:3128"})
+    assert settings.proxy == "http://me:s3cr3t@proxy:3128"
+    assert "s3cr3t" not in repr(settings)
+    assert "s3cr3t" not in repr(outer_options(settings))
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "htp://me:s3cr3t@proxy",
+        "http://me:s3cr3t@pro xy",
+        "http://me:s3cr3t@proxy:99999",
+        "me:s3cr3t@proxy:3128",
+        "https://me:s3cr3t@proxy",
+        f"socks5://me:{'s3cr3t' * 50}@proxy",
+        "http://me:s3cr3t",
+    ],
+)
+def test_nor_in_what_is_said_of_a_wrong_proxy(tmp_path: Path, proxy: str) -> None:
+    file = tmp_path / "caetun.toml"
+    for written in (f'proxy = "{proxy}"', f'proxy = ["{proxy}"]', f'proxy = "{proxy}'):
+        file.write_text(written)
+        with pytest.raises(ConfigurationError) as refused:
+            load({"config": str(file), "listen": [":4500"], "secret_file": "s.key"})
+        assert "s3cr3t" not in "".join(traceback.format_exception(refused.value))
+    with pytest.raises(ConfigurationError) as refused:
+        load({"proxy": proxy, "listen": [":4500"], "secret_file": "s.key"})
+    assert "s3cr3t" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_words_are_those_of_the_session() -> None:

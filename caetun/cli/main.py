@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "passwd": Command("caetun.cli.passwd", "main", "set a user's password in a file"),
     "revoke": Command("caetun.cli.revoke", "main", "shut a user or peer out of a running tunnel"),
     "show": Command(
-        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config"
+        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config, mangle"
     ),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "undo": Command("caetun.cli.undo", "main", "undo what a tunnel that was killed has left on this host"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -33,10 +34,9 @@ DIAL_SECONDS: Final = 15.0
 SILENT_SECONDS: Final = 1.5
 """From when the link in use is suspect until its connection is given up and made anew, if nothing else answers either:
 what stands between may have forgotten it, the far end was started again, or this host has another address."""
-CONNECTIONLESS: Final = frozenset(("udp",))
-"""Transports that have nothing to make anew."""
-STREAMS: Final = frozenset(("tcp", "tls", "ws", "wss"))
-"""Transports that a proxy can carry."""
+UPROOTED_SECONDS: Final = 3.0
+"""Since this host's addresses or routes changed: a connection that turns out to be silent so soon has lost the address
+it was made from, and nothing is to be gained by waiting."""
 
 log = logs.logger("dial")
 
@@ -77,6 +77,8 @@ class Dialer:
         """Rungs whose links are no connections."""
         self._silent: set[Link] = set()
         """Links of these that did not answer."""
+        self._changed_at = -math.inf
+        """When this host's addresses or routes changed last."""
         self._timer: asyncio.TimerHandle | None = None
         self._silence: asyncio.TimerHandle | None = None
         """Runs while the link in use is suspect."""
@@ -99,15 +101,16 @@ class Dialer:
         else:
             self._ladder.suspect(now)
             if self._silence is None:
-                self._silence = self._context.loop.call_later(SILENT_SECONDS, self._give_up)
+                patience = 0.0 if now < self._changed_at + UPROOTED_SECONDS else SILENT_SECONDS
+                self._silence = self._context.loop.call_later(patience, self._give_up)
         self._step(now)
 
     def _give_up(self) -> None:
         """A connection is silent, and nothing else has answered: make it anew. The session lives on."""
         self._silence = None
         link = next((link for link in self._links if link is self._peer.link), None)
-        if link is None or self._links[link].transport in CONNECTIONLESS:
-            return
+        if link is None or self._links[link] in self._lasting:
+            return  # there is nothing to be made anew
         now = time.monotonic()
         self._ladder.lost(now, "went silent")
         self._drop(link)
@@ -155,6 +158,7 @@ class Dialer:
 
     def network_changed(self, now: float) -> None:
         """This host's addresses or routes are others now."""
+        self._changed_at = now
         self._ladder.network_changed(now)
         self._step(now)
 
@@ -228,7 +232,7 @@ class Dialer:
             context = self._for(rung, target)
             links = transport.dial_now(target, context)
         except CaeTunError as error:
-            self._ladder.failed(rung, now, str(error))
+            self._ladder.failed(rung, now, _why(error, rung))
             return
         if links is not None:
             self._lasting.add(rung)
@@ -241,7 +245,7 @@ class Dialer:
             async with asyncio.timeout(DIAL_SECONDS):
                 links = await registry.find(rung.transport).dial(target, context)
         except CaeTunError as error:
-            failure = str(error)
+            failure = _why(error, rung)
         except TimeoutError:
             failure = f"no answer in {DIAL_SECONDS:.0f} s"
         else:
@@ -270,16 +274,22 @@ class Dialer:
     def _for(self, rung: Rung, target: Target) -> Context:
         """The context, with the proxy that is right for this target."""
         options = self._context.options
-        if options.proxy and rung.transport in STREAMS:
+        if options.proxy and rung.transport in registry.PROXIED:
             return self._context
         proxy = ""
-        if rung.transport in STREAMS:
+        if rung.transport in registry.PROXIED:
             from caetun.transports.proxy import proxy_from_environment
 
             proxy = proxy_from_environment(os.environ, target.host)
         if proxy == options.proxy:
             return self._context
         return dataclasses.replace(self._context, options=dataclasses.replace(options, proxy=proxy))
+
+
+def _why(error: CaeTunError, rung: Rung) -> str:
+    """Why a rung could not be dialled, without its place in front: the ladder names that."""
+    place = rung.text.partition(" ")[2].partition("/")[0]
+    return str(error).removeprefix(f"{rung.transport} ").removeprefix(f"{place}: ")
 
 
 def _where(remote: Endpoint) -> str:

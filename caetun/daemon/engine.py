@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
 from caetun.session.handshake import Cipher, Established, Handshakes, PeerId, Policy, PostQuantum, Security
@@ -55,7 +56,7 @@ def make_core(
     """
     entropy = os.urandom
     indices = IndexAllocator(entropy)
-    hello = Hello(device.mode, device.offloads, mtu, MAX_RECORD)
+    hello = Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress)
     policy = Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum))
     handshakes: Security
     identity: Identity
@@ -76,18 +77,13 @@ def make_core(
     board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
     switched = board is not None and device.mode is Mode.TAP
-    timing = Timing(settings.keepalive, settings.rekey_after)
-
-    def peer_of(ident: PeerId, name: str) -> Peer:
-        session = Session(device.mode, drops, settings.span, device.offloads)
-        return Peer(ident, name, session, handshakes, timing, entropy)
 
     def make_guest(established: Established) -> Peer:
         ident = established.peer
         in_certificate = () if trust is None or not established.certificate else trust.names_of(established.certificate)
         identity.learn(ident, in_certificate[0] if in_certificate else "")
         name = f"guest-{ident[:4].hex()}"
-        guest = peer_of(ident, name)
+        guest = make_peer(settings, node, device, ident, name)
         node.add(guest, settings.port_defaults.settings(name) if switched else None)
         return guest
 
@@ -97,7 +93,7 @@ def make_core(
         said = "" if ref is None else ref.port.name or ref.certificate_name
         name = said or ("peer" if len(idents) == 1 else f"peer{number}")
         port = words.settings(name) if switched else None
-        node.add(peer_of(ident, name), port)
+        node.add(make_peer(settings, node, device, ident, name), port)
     return Core(node, identity, make_guest, board is not None)
 
 
@@ -114,11 +110,19 @@ def make_trust(settings: Settings) -> Trust | None:
     return Trust([each.public_bytes(Encoding.DER) for each in read_certificates(settings.ca, "--ca")], settings.crl)
 
 
+def make_peer(settings: Settings, node: Node, device: Device, ident: PeerId, name: str) -> Peer:
+    """A far end, to be added to the node."""
+    methods = tuple(map(find_compression, settings.compress))
+    session = Session(device.mode, node.drops, settings.span, device.offloads, methods)
+    timing = Timing(settings.keepalive, settings.rekey_after)
+    return Peer(ident, name, session, node.handshakes, timing, os.urandom)
+
+
 def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        if not any(peer.port.networks for peer in settings.peer):
+        if len(settings.peer) < 2 and not settings.mesh and not any(peer.port.networks for peer in settings.peer):
             return None
         from caetun.daemon.routing import make_router
 

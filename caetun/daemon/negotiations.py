@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from caetun.daemon.outer import state_directory
@@ -79,6 +80,7 @@ class Negotiations:
 
     def _serve(self, keys: Keys) -> Assigner:
         from caetun.daemon.assigner import Assigner, own_interfaces
+        from caetun.daemon.routing import granted
         from caetun.negotiation.pool import Pool
 
         settings = self._settings
@@ -88,7 +90,7 @@ class Negotiations:
             pool = Pool(
                 self._open_store(keys), settings.pool_network, settings.pool_reserved, [each.ip for each in own]
             )
-        return Assigner(self._hands, self._node, settings, self._mtu, pool)
+        return Assigner(self._hands, self._node, settings, self._mtu, pool, partial(granted, self._node))
 
     def _open_store(self, keys: Keys) -> Store:
         from caetun.negotiation.store import Store, store_path

@@ -74,6 +74,7 @@ def make_offer(settings: Settings, mode: str, mtu: int) -> Offer:
         role=role,  # type: ignore[arg-type]
         mode=mode,
         mtu=mtu,
+        compression=",".join(settings.compress) or "none",
         features=tuple(sorted(features)),
     )
 

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
+from caetun.daemon.turns import Turns
 from caetun.devices.base import Device
 from caetun.errors import CaeTunError, DeviceError
 from caetun.node import Node
 from caetun.peers import Event, Output, Peer
 from caetun.transports.base import Link
-from caetun.types import Iovec
+from caetun.types import DropReason, Iovec
 from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
@@ -35,6 +38,10 @@ HOLD_SECONDS: Final = 0.002
 """A fast link is full for less than that, time and again; a slow one takes no more than a superframe meanwhile."""
 QUIET_SECONDS: Final = 0.001
 """Between two bursts: more than this, and an answer from the host is worth a look at once."""
+TURN_SECONDS: Final = 0.001
+"""For which records that have waited are opened before the sockets are looked at again."""
+WASTE_SECONDS: Final = 0.005
+"""Until the next look at what waits, if nothing waits but what a storm has brought."""
 MAX_SLEEP: Final = 0.25
 """Seconds between looks at the node's deadlines: traffic may move them without re-arming the timer for each batch, and
 a link that went silent is to be doubted half a second later."""
@@ -100,6 +107,9 @@ class Pump:
         self._draining = False
         self._burst_ended_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._turns = None if node.board is None else Turns(node.drops)
+        """Of a hub: far ends take turns."""
+        self._turn: asyncio.Handle | None = None
         self._rested_at = 0.0
         """Until then deadlines are not looked at: with hundreds of peers that takes a while."""
         self.totals = Totals()
@@ -113,7 +123,7 @@ class Pump:
         """Read the device no more, and say goodbye to the far ends."""
         self._stopped = True
         self._reading(False)
-        for timer in (self._timer, self._hold):
+        for timer in (self._timer, self._hold, self._turn):
             if timer is not None:
                 timer.cancel()
         self._node.close(time.monotonic(), self._out)
@@ -159,15 +169,57 @@ class Pump:
 
     def records(self, link: Link, records: list[Record]) -> None:
         """Records have come in. Hot: once a burst."""
+        if self._turns is not None:
+            self._records_in_turn(self._turns, link, records)
+            return
+        self._open(link, records, time.monotonic())
+
+    def _records_in_turn(self, turns: Turns, link: Link, records: list[Record]) -> None:
+        """The same for a hub, where a link that has had more than its share waits for the others."""
+        began = time.monotonic()
+        at_once = turns.admit(link, records, began)
+        if at_once:
+            self._open_charged(turns, link, at_once, began)
+        if turns and self._turn is None:
+            self._turn = self.loop.call_soon(self._take_turns, turns)
+
+    def _take_turns(self, turns: Turns) -> None:
+        """Open some of what waits, then see what has come in meanwhile."""
+        self._turn = None
+        began = now = time.monotonic()
+        chosen = turns.next(now)
+        while chosen is not None:
+            link, records = chosen
+            now = self._open_charged(turns, link, records, now)
+            if now - began > TURN_SECONDS:
+                break
+            chosen = turns.next(now)
+        self._node.burst_end(now, self._out)
+        self._flush()
+        if turns and not self._stopped:
+            later = self.loop.call_soon if chosen is not None else partial(self.loop.call_later, WASTE_SECONDS)
+            self._turn = later(self._take_turns, turns)
+
+    def _open_charged(self, turns: Turns, link: Link, records: Sequence[Record], began: float) -> float:
+        """Open records at the expense of their link; returns the time after that."""
+        drops = self._node.drops
+        thrown_away = drops[DropReason.BRIDGE_STORM]
+        self._open(link, records, began)
+        now = time.monotonic()
+        turns.charge(link, now - began, drops[DropReason.BRIDGE_STORM] != thrown_away, now)
+        return now
+
+    def _open(self, link: Link, records: Sequence[Record], now: float) -> None:
+        """Have the core open records, and carry out what follows."""
         out = self._out
         totals = self.totals
         totals.records_in += len(records)
         for record in records:
             totals.bytes_in += len(record.body)
-        self._node.records_received(link, records, time.monotonic(), out)
+        self._node.records_received(link, records, now, out)
         if out.frames:
             self._write(out.frames)
-        if out.records or out.probes or out.events or out.said:
+        if out.records or out.probes or out.events or out.said or out.moved:
             self._flush()
 
     def messages(self, link: Link, messages: list[bytes]) -> None:
@@ -175,8 +227,8 @@ class Pump:
         self._node.messages_received(link, messages, time.monotonic(), time.time(), self._out)
         self._flush()
 
-    def burst_end(self) -> None:
-        """Nothing more is waiting from the network."""
+    def burst_end(self) -> bool:
+        """Nothing more is waiting from the network; returns whether records wait here, see `Turns`."""
         out = self._out
         now = time.monotonic()
         self._node.burst_end(now, out)
@@ -187,6 +239,11 @@ class Pump:
         if quiet and self._is_reading:
             # The host answers some frames (ICMP, ARP, TCP) while they are written: no need to wait to be told.
             self._device_readable()
+        return bool(self._turns)
+
+    def crowded(self, link: Link) -> bool:
+        """Whether what a link brings now is not worth a look."""
+        return self._turns is not None and self._turns.crowded(link, time.monotonic())
 
     def drained(self) -> None:
         """A link that was full takes more: first what has waited, then the device again."""
@@ -200,10 +257,6 @@ class Pump:
             self._flush()
         self._draining = False
         self._reading(True)
-
-    def _pending(self) -> bool:
-        """Whether the device is not read because some link was full."""
-        return not self._is_reading and not self._stopped and not self._draining
 
     def _hold_device(self) -> None:
         """A link is full: wait a moment before what comes is put into its backlog, which costs a copy."""
@@ -226,6 +279,8 @@ class Pump:
     def closed(self, link: Link, why: str) -> None:
         """A link is gone."""
         self._shell.closed(link, why)
+        if self._turns is not None:
+            self._turns.forget(link)
         self._node.link_closed(link, time.monotonic(), self._out)
         self._flush()
 
@@ -250,6 +305,11 @@ class Pump:
         self._flush()
         self._arm()
         return accepted
+
+    def doubt(self, peer: Peer) -> None:
+        """See whether the link to a peer still works: there is reason to think that it does not."""
+        peer.network_changed(time.monotonic(), self._out)
+        self.wake()
 
     def network_changed(self) -> None:
         """This host's addresses or routes are others now."""
@@ -279,6 +339,7 @@ class Pump:
             or out.probes
             or out.events
             or out.settled
+            or out.moved
             or out.seek
             or out.unanswered
             or out.unused
@@ -296,13 +357,14 @@ class Pump:
             link.send_messages(messages)
         events, settled, seek = list(out.events), list(out.settled), list(out.seek)
         unanswered, unused, said = list(out.unanswered), list(out.unused), list(out.said)
+        moved = bool(out.moved)
         out.clear()
         shell = self._shell
         for event in events:
             shell.report(event)
         for peer in settled:
             shell.settled(peer)
-        if settled and self._pending():
+        if moved and not self._draining:
             self.drained()  # the link that was full is not the one in use any more
         for peer, link in unanswered:
             shell.unanswered(peer, link)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from caetun.board import LOCAL
 from caetun.l3.answers import Answers
@@ -13,8 +14,13 @@ from caetun.ports import LOCAL_NAME
 from caetun.types import Mode
 
 if TYPE_CHECKING:
+    from caetun.node import Node
+    from caetun.options import Interface
+    from caetun.peers import Peer
     from caetun.settings import Settings
     from caetun.types import Drops
+
+_EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def make_router(settings: Settings, drops: Drops) -> Router:
@@ -23,18 +29,42 @@ def make_router(settings: Settings, drops: Drops) -> Router:
     This host's addresses lead to itself; the rest of their networks, as far as no peer has it, to nobody: else packets
     to a peer that is not known would go to and fro between us and the host.
     """
+    member = settings.mesh and bool(settings.connect)
     table = Table()
-    answers = Answers(Mode.TUN, drops, [each.ip.packed for each in settings.address])
-    router = Router(table, answers, drops, Between(settings.client_to_client), patient=bool(settings.connect))
+    answers = Answers(Mode.TUN, drops, [each.ip.packed for each in _own(settings)])
+    router = Router(
+        table,
+        answers,
+        drops,
+        Between(settings.client_to_client),
+        patient=bool(settings.connect),
+        hub=1 if member else None,
+    )
     router.name(LOCAL, LOCAL_NAME)
     taken: set[Network] = set()
     for number, peer in enumerate(settings.peer, 1):
         router.name(number, peer.port.name or ("peer" if len(settings.peer) == 1 else f"peer{number}"))
-        router.add_routes(number, peer.port.networks)
-        taken.update(peer.port.networks)
-    for each in settings.address:
+        networks = peer.port.networks or (_EVERYTHING if member else ())
+        router.add_routes(number, networks)
+        taken.update(networks)
+    for each in _own(settings):
         for network, port in ((ip_network(each.ip), LOCAL), (each.network, VACANT)):
-            if network not in taken:
+            if network not in taken and not (member and port == VACANT):  # a member knows only that the hub knows
                 taken.add(network)
                 router.add_routes(port, [network])
     return router
+
+
+def _own(settings: Settings) -> Sequence[Interface]:
+    """This host's addresses inside the tunnel."""
+    if not settings.pool_network:
+        return settings.address
+    from caetun.daemon.assigner import own_interfaces
+
+    return own_interfaces(settings)
+
+
+def granted(node: Node, peer: Peer, addresses: Iterable[Interface]) -> None:
+    """A peer has these addresses of a pool now, and no others."""
+    if isinstance(node.board, Router):
+        node.board.grant(node.port_of(peer), [ip_network(each.ip) for each in addresses])

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -23,13 +24,14 @@ from caetun.daemon import loop as loops
 from caetun.daemon.authentication import Authentication
 from caetun.daemon.control import Control
 from caetun.daemon.dialer import Dialer
-from caetun.daemon.engine import make_core, make_trust
+from caetun.daemon.engine import make_core, make_peer, make_trust
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.linuxbridge import LinuxBridge
 from caetun.daemon.negotiations import Negotiations
 from caetun.daemon.netwatch import NetWatch
 from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
+from caetun.daemon.routes import Routes
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
 from caetun.daemon.steering import steer, steward_for
@@ -47,7 +49,11 @@ from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.daemon.mesh import Mesh
+    from caetun.devices.base import Device
     from caetun.gateway.steward import Steward
+    from caetun.mangle.pipeline import Pipeline
+    from caetun.node import Node
     from caetun.settings import Settings
 
 # chosen by us
@@ -58,7 +64,10 @@ BATCH_LIMIT: Final = 61 * 1024
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
 AT_WILL: Final = frozenset(
-    ("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source")
+    (
+        *("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source"),
+        "mesh.relayed",
+    )
 )
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
@@ -100,14 +109,18 @@ class Daemon:
         self.failure: CaeTunError | None = None
         self._device: TunTap | None = None
         self._interface: hostnet.Interface | None = None
+        self._routes: Routes | None = None
         self._context: Context | None = None
         self._endpoints: list[transports.Endpoint] = []
         self._dialer: Dialer | None = None
         self._watch: NetWatch | None = None
         self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
+        self._node: Node | None = None
         self._steward: Steward | None = None
         self._pump: Pump | None = None
+        self._pipeline: Pipeline | None = None
+        self._mesh: Mesh | None = None
         self._negotiations: Negotiations | None = None
         self._authentication: Authentication | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
@@ -125,8 +138,8 @@ class Daemon:
         device = self._device = self._open_device()
         mtu = self._mtu(device)
         core = make_core(settings, keys, device, mtu, self.drops, trust)
-        node = core.node
-        pump = self._pump = Pump(self._loop, node, device, self, Batch(BATCH_LIMIT))
+        node = self._node = core.node
+        pump = self._pump = Pump(self._loop, node, self._mangled(device, mtu), self, Batch(BATCH_LIMIT))
         hands = Hands(self._loop, lambda: pump, self.failed)
         self._negotiations = Negotiations(settings, keys, node, mtu, device=device, hands=hands, host=self)
         self._authentication = Authentication(settings, keys, core, trust, hands, self._negotiations.services)
@@ -141,15 +154,25 @@ class Daemon:
             self._dialer = Dialer(peer, settings.connect, self._context, pump, os.urandom)
             # At once: the first handshake message is on its way while the interface is being set up.
             self._dialer.start(time.monotonic())
+        if settings.mesh:
+            from caetun.daemon.mesh import make_mesh
+            from caetun.session.channel import Kind
+
+            self._mesh = make_mesh(
+                settings, node, pump, self._context, lambda ident, name: make_peer(settings, node, device, ident, name)
+            )
+            self._negotiations.services.add(Kind.MESH, self._mesh)
         self._authentication.start()
         self._signals()
         self._set_up_device(device, mtu)
+        if settings.route:
+            self._lead(device.name)
         self._steward = steward
         steer(steward, device, settings)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
-        status = Status(node, self.drops, lambda: self._dialer, self._negotiations)
+        status = Status(node, self.drops, lambda: self._dialer, self._negotiations, self._pipeline)
         self._control = Control(self._loop, socket_path(device.name), status, self._authentication.revoke)
         try:
             self._control.start()
@@ -188,6 +211,28 @@ class Daemon:
             logs.event(log, logging.WARNING, "device.offload", f"{device.name}: {note}", device=device.name)
         return device
 
+    def _mangled(self, device: TunTap, mtu: int) -> Device:
+        """The device behind the user's rules; the device itself if there are none."""
+        if not self._settings.mangle:
+            return device
+        # Imported here: most tunnels have no rules.
+        from caetun.devices.mangled import MangledDevice
+        from caetun.mangle.rules import make_pipeline
+
+        try:
+            self._pipeline = make_pipeline(self._settings.mangle, mtu)
+        except ValueError as error:
+            raise ConfigurationError(f"--mangle: {error}") from None
+        return MangledDevice(device, self._pipeline, self.drops, self._classify)
+
+    def _classify(self, traffic_class: int) -> None:
+        """Have links that can do so send with a class."""
+        assert self._node is not None
+        for peer in self._node.peers.values():
+            classify = getattr(peer.link, "classify", None)
+            if classify is not None:
+                classify(traffic_class)
+
     @property
     def _mtu_given(self) -> bool:
         return self._settings.origins.get("mtu", Origin.DEFAULT) is not Origin.DEFAULT
@@ -210,6 +255,12 @@ class Daemon:
         if not settings.manage_device or not (device.created or own or self._mtu_given):
             return
         self._set_up_interface(device, mtu, [str(address) for address in own])
+
+    def _lead(self, name: str) -> None:
+        """Set the routes that the user asks for."""
+        self._routes = Routes(name, socket.if_nametoindex(name))
+        for failure in self._routes.assign(self._settings.route, lambda _: None):
+            logs.event(log, logging.WARNING, "route.none", f"--route: {failure}")
 
     def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
         interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
@@ -244,6 +295,8 @@ class Daemon:
 
     def report(self, event: Event) -> None:
         """A line for the log."""
+        if self._mesh is not None:
+            event = self._mesh.told(event)
         level = logging.getLevelNamesMapping()[event.level.upper()]
         if event.event in AT_WILL:
             self._repeated.event(time.monotonic(), level, event.event, event.text, **event.fields)
@@ -263,17 +316,21 @@ class Daemon:
 
     def seek(self, peer: Peer) -> None:
         """Look for other ways to a peer."""
-        if self._dialer is not None:
+        if self._mesh is not None and self._mesh.owns(peer):
+            self._mesh.suspect(peer, True)
+        elif self._dialer is not None:
             self._dialer.seek(time.monotonic())
 
     def settled(self, peer: Peer) -> None:
         """A peer uses another link now."""
-        if self._dialer is not None:
+        if self._mesh is not None and self._mesh.owns(peer):
+            self._mesh.suspect(peer, False)
+        elif self._dialer is not None:
             self._dialer.settled(time.monotonic())
 
     def unanswered(self, peer: Peer, link: Link) -> None:
         """Nobody answers there."""
-        if self._dialer is not None:
+        if self._dialer is not None and not (self._mesh is not None and self._mesh.owns(peer)):
             self._dialer.unanswered(link, time.monotonic())
 
     def _network_changed(self) -> None:
@@ -350,7 +407,7 @@ class Daemon:
             self._pump.stop()
             if self._settings.verbose:
                 self.print_counters()
-        for part in (self._control, self._watch, self._negotiations, self._authentication):
+        for part in (self._control, self._watch, self._negotiations, self._authentication, self._mesh):
             if part is not None:
                 part.close()
         if self._bridge is not None:
@@ -365,11 +422,12 @@ class Daemon:
                     shared.close()
         if self._steward is not None:
             self._steward.close()
-        if self._interface is not None:
-            try:
-                self._interface.undo()
-            except DeviceError as error:
-                logs.event(log, logging.WARNING, "device.left", str(error))
+        for changed in (self._routes, self._interface):
+            if changed is not None:
+                try:
+                    changed.undo()
+                except DeviceError as error:
+                    logs.event(log, logging.WARNING, "device.left", str(error))
         if self._device is not None:
             self._device.close()
         self._repeated.flush(math.inf)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from caetun.daemon.dialer import Dialer
     from caetun.daemon.negotiations import Negotiations
     from caetun.l2.bridge import Bridge
+    from caetun.mangle.pipeline import Pipeline
     from caetun.node import Node
+    from caetun.peers import Peer
     from caetun.types import Drops
 
 # chosen by us
@@ -43,11 +45,13 @@ class Status:
         drops: Drops,
         dialer: Callable[[], Dialer | None],
         negotiations: Negotiations | None = None,
+        pipeline: Pipeline | None = None,
     ) -> None:
         self._negotiations = negotiations
         self._node = node
         self._drops = drops
         self._dialer = dialer
+        self._pipeline = pipeline
 
     def ask(self, what: str, now: float, start: int = 0) -> Page | None:
         """A page of the rows of a view, from number `start` on; None if there is no view of that name."""
@@ -65,6 +69,7 @@ class Status:
                 "state": "up" if peer.present else "down",
                 "link": peer.link.name if peer.link is not None else "",
                 "record bytes": peer.link.max_record if peer.link is not None else 0,
+                "compression": _compression(peer),
             }
 
     def links(self, now: float) -> Rows:
@@ -202,6 +207,12 @@ class Status:
         """Why frames, records and messages were thrown away, and how many."""
         return iter([{"reason": str(reason), "times": times} for reason, times in sorted(self._drops.items()) if times])
 
+    def mangle(self, now: float) -> Rows:
+        """Every rule of --mangle, and the frames that it dropped, accepted or changed."""
+        rules = () if self._pipeline is None else self._pipeline.rules
+        for rule in rules:
+            yield {"rule": rule.text, "frames": rule.frames, "bytes": rule.octets}
+
     def leases(self, now: float) -> Rows:
         """Every address that was given to a client."""
         return iter([] if self._negotiations is None else self._negotiations.leases())
@@ -226,6 +237,15 @@ class Status:
         return lambda number: names.get(number, str(number))
 
 
+def _compression(peer: Peer) -> str:
+    """What records to a peer are compressed with, and to which share of their size."""
+    pair = peer.session.current
+    small = None if pair is None else pair.deflater
+    if small is None:
+        return ""
+    return f"{small.name}, {small.deflated / small.plain:.0%}" if small.plain else small.name
+
+
 VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "peers": Status.peers,
     "links": Status.links,
@@ -238,6 +258,7 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "neighbours": Status.neighbours,
     "routes": Status.routes,
     "drops": Status.drops,
+    "mangle": Status.mangle,
     "leases": Status.leases,
     "config": Status.config,
 }

@@ -47,6 +47,8 @@ MUTE_SECONDS: Final = 30.0
 """A port of a loop forwards nothing for so long; then it has another chance."""
 MAX_KNOWN: Final = 8192
 """Decisions kept: pairs of hosts that talk to each other within a second."""
+MAX_PROBED: Final = 32
+"""VLANs of a port that a loop is looked for in at a time; with more in use, they take turns."""
 MAX_NOTICES: Final = 256
 """Notices kept until somebody takes them: each of them can be had by who sends the right frames."""
 TELL_SECONDS: Final = 5.0
@@ -174,7 +176,7 @@ class Bridge:
         destination, source = addresses[:6], addresses[6:]
         group = destination[0] & 1
         if group and (destination[:5] == _RESERVED or destination == DESTINATION):
-            special = self._special(number, port, destination, frame, now)
+            special = self._special(number, port, vlan, frame, now)
             if special is not None:
                 return special
         if port.guarded and not self.guard.admits(number, vlan, frame, now):
@@ -234,15 +236,11 @@ class Bridge:
             return self._drop(DropReason.BRIDGE_STORM)
         return Egress(vlan, self.ports.reach(number, vlan))
 
-    def _special(self, number: int, port: Port, destination: bytes, frame: Buffer, now: float) -> Egress | None:
+    def _special(self, number: int, port: Port, vlan: int, frame: Buffer, now: float) -> Egress | None:
         """Reserved addresses and loop probes; None if the frame is an ordinary one after all."""
-        if destination[:5] != _RESERVED:
-            returned = self._probes.recognise(frame, now)
-            if returned is None:
-                return None
-            self._looped(number, returned.port, now)
-            return NOWHERE
-        last = destination[5]
+        if frame[:5] != _RESERVED:
+            return NOWHERE if self._returned(number, vlan, frame, now) else None
+        last = frame[5]
         if last >= 0x10:
             return None
         if last == _BPDU and port.settings.bpdu is BpduPolicy.FORWARD:
@@ -274,14 +272,19 @@ class Bridge:
 
     # loops
 
-    def _looped(self, number: int, sent_by: int, now: float) -> None:
-        """A probe came back: mute the younger port."""
+    def _returned(self, number: int, vlan: int, frame: Buffer, now: float) -> bool:
+        """Whether a frame is a probe of ours that has come back: then, of a loop, the younger port is muted."""
+        returned = self._probes.recognise(frame, now)
+        if returned is None or returned.vlan != vlan:
+            return returned is not None
+        sent_by = returned.port
         names = [self._ports[each].settings.name for each in (sent_by, number) if each in self._ports]
         if number == sent_by:
             text = f"what leaves by {names[0]} comes back by it"
         else:
             text = f"{' and '.join(names)} are also joined by another way"
         self._mute(max(number, sent_by), f"loop: {text}", now)
+        return True
 
     def _mute(self, number: int, why: str, now: float) -> None:
         port = self._ports.get(number)
@@ -290,9 +293,8 @@ class Bridge:
         if not port.muted:
             text = f"{why}: {port.settings.name} is muted for {MUTE_SECONDS:.0f} s"
             self._tell(Notice("error", "bridge.muted", text))
-            self.fdb.flush(port=number)
             port.muted, port.muted_why = True, why
-            self._changed()
+            self._rerouted(now)
         port.muted_until = now + MUTE_SECONDS
 
     def _unmute(self, now: float) -> None:
@@ -301,7 +303,17 @@ class Bridge:
             port.muted = False
             self._tell(Notice("info", "bridge.unmuted", f"{port.settings.name} forwards again"))
         if over:
-            self._changed()
+            self._rerouted(now)
+
+    def _rerouted(self, now: float) -> None:
+        """Hosts may be behind other ports than they were: by a loop they were seen, and maybe held, where they are not,
+        and by what is joined outside they are reached by one port while the other one is muted."""
+        self.fdb.flush()
+        for number, port in self._ports.items():
+            if not port.muted:
+                self.snooping.topology_changed(number, now)
+        self._stirred = True
+        self._changed()
 
     @property
     def muted(self) -> list[int]:
@@ -351,11 +363,23 @@ class Bridge:
             return emissions, wanted
         self._probe_at = now + PROBE_SECONDS
         emissions += [
-            Emission(number, self.ports.vlans(number).native or UNAWARE, self._probes.make(number, now))
+            Emission(number, vlan, self._probes.make(number, vlan, now))
             for number, port in self._ports.items()
             if not port.muted
+            for vlan in self._probed(number, now)
         ]
         return emissions, wanted
+
+    def _probed(self, number: int, now: float) -> list[int]:
+        """The VLANs of a port to look for a loop in: the one without a tag, and those where somebody is."""
+        if not self._aware:
+            return [UNAWARE]
+        vlans = self.ports.vlans(number)
+        tagged = [vlan for vlan in self.fdb.vlans() if vlan != vlans.native and vlans.has(vlan)]
+        if len(tagged) > MAX_PROBED:
+            turn = int(now / PROBE_SECONDS) * MAX_PROBED % len(tagged)
+            tagged = (tagged[turn:] + tagged)[:MAX_PROBED]
+        return tagged if vlans.native is None else [vlans.native, *tagged]
 
     @property
     def _probing(self) -> bool:

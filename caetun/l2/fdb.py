@@ -236,6 +236,10 @@ class Fdb:
         ]
         return min(oldest) + self.ageing if oldest else None
 
+    def vlans(self) -> list[int]:
+        """VLANs where somebody has been seen."""
+        return list(self._tables)
+
     def count(self, port: int) -> int:
         """Entries learned at a port."""
         return self._per_port.get(port, 0)

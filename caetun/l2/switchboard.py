@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from caetun.board import LOCAL, Batches, Parcel
+from caetun.board import LOCAL, Batches, Parcel, parted
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.outcome import NOWHERE, Egress, Notice
 from caetun.l2.queries import query_frame
@@ -60,7 +60,7 @@ class Switchboard:
                 continue
             if sorter is None:
                 sorter = _Sorter(self)
-            sorter.add(way, _parted(frame), local)
+            sorter.add(way, parted(frame), local)
         return local, [] if sorter is None else sorter.parcels
 
     # ports
@@ -106,14 +106,6 @@ class Switchboard:
         """What people should hear of since this was last asked."""
         notices, self.bridge.notices = self.bridge.notices, []
         return notices
-
-
-def _parted(frame: Iovec) -> Iovec:
-    """The frame with its virtio_net_hdr in a part of its own: what was joined has the packet's headers in the first."""
-    first = frame[0]
-    if len(first) == VNET_SIZE:
-        return frame
-    return (first[:VNET_SIZE], memoryview(first)[VNET_SIZE:], *frame[1:])
 
 
 class _Sorter:

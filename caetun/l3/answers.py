@@ -6,7 +6,7 @@ The answer to a frame on Ethernet is one too: addresses exchanged, VLAN tags kep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from caetun.errors import Malformed
 from caetun.offload.segment import first_packet
@@ -28,6 +28,16 @@ RATE: Final = 100.0
 """Answers a second to one port: path MTU discovery and traceroute need a few, a flood gets no more."""
 BURST: Final = 50.0
 """Answers at once: traceroute sends 16 probes together."""
+
+
+class Lost(NamedTuple):
+    """A frame that goes no further."""
+
+    frame: memoryview
+    header: bytes
+    """Its virtio_net_hdr."""
+    port: int
+    """Where it came from: whose rate of answers is limited."""
 
 
 class Bucket:
@@ -61,14 +71,13 @@ class Answers:
         self._buckets: dict[int, Bucket] = {}
         """By port: bounded, as ports are."""
 
-    def answer(
-        self, error: Error, frame: memoryview, header: bytes, port: int, now: float, *, mtu: int = 0, own: bool = False
-    ) -> bytes | None:
-        """The frame that tells the sender of `frame` what became of it; None if he is not to be told.
+    def answer(self, error: Error, lost: Lost, now: float, *, mtu: int = 0, own: bool = False) -> bytes | None:
+        """The frame that tells the sender of a lost one what became of it; None if he is not to be told.
 
-        `header`: its virtio_net_hdr; `port`: where it came from, whose rate is limited; `own`: whether this host tells,
-        or (as Linux takes no packet from its own address off a device) whom the packet is for.
+        `mtu`: bytes, of `Error.TOO_BIG`; `own`: whether this host tells, or (as Linux takes no packet from its own
+        address off a device) whom the packet is for.
         """
+        frame, header, port = lost
         try:
             network = self._network(frame)
         except Malformed:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from caetun.errors import Malformed
-from caetun.l3.answers import Answers
+from caetun.l3.answers import Answers, Lost
 from caetun.offload.ipv4_fragments import fragment_ipv4
 from caetun.offload.segment import segment
 from caetun.offload.validate import divisible
@@ -54,7 +54,7 @@ class Fitter:
         for at in large:
             frame, header = batch.frame(*spans[at])
             try:
-                fitting = self._fitted(frame, header, mtu, port, now, answers)
+                fitting = self._fitted(Lost(frame, header, port), mtu, now, answers)
             except Malformed as bad:
                 self._drops.count(bad.reason)
                 fitting = []
@@ -66,10 +66,9 @@ class Fitter:
             each for at, span in enumerate(spans) for each in (frames[at] if at in frames else [batch.frame(*span)])
         ), answers
 
-    def _fitted(
-        self, frame: memoryview, header: bytes, mtu: int, port: int, now: float, answers: list[bytes]
-    ) -> list[tuple[Buffer, bytes]] | None:
-        """What to send in its place; None: itself. Raises Malformed."""
+    def _fitted(self, lost: Lost, mtu: int, now: float, answers: list[bytes]) -> list[tuple[Buffer, bytes]] | None:
+        """What to send in place of a frame; None: itself. Raises Malformed."""
+        frame, header, _ = lost
         network, is_ip = 0, True
         if self._mode is Mode.TAP:
             ethertype, network = network_header(frame)
@@ -90,7 +89,7 @@ class Fitter:
             return self._divided(frame, header, network, mtu)
         self._drops.count(DropReason.PACKET_TOO_BIG)
         if version:
-            answer = self._answers.answer(Error.TOO_BIG, frame, header, port, now, mtu=mtu)
+            answer = self._answers.answer(Error.TOO_BIG, lost, now, mtu=mtu)
             if answer is not None:
                 answers.append(answer)
         return []

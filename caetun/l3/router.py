@@ -8,23 +8,26 @@
 | from a peer, to another one's prefix       | to that peer, one hop less; or to the host; or refused (`Between`)   |
 | to an address of ours that nobody has      | refused, with ICMP to its sender                                     |
 
+A member of a mesh sends by its hub what has no direct way that works, takes from it what comes from any member, and
+passes nothing on: all is for its device.
+
 The hop limit goes down where the packet passes no other router: from peer to peer. What comes from the device, or goes
 there, is counted by the host's kernel if that forwards it, and not if the host itself is an end of it.
 
-An IPv4 header with a wrong checksum is not looked for (RFC 1812, section 5.2.2): the checksum is adjusted, not computed
-anew (RFC 1624), so that a wrong one stays wrong, and whoever gets the packet notices.
+IPv4 header checksums are not looked at (RFC 1812, section 5.2.2), but adjusted (RFC 1624): a wrong one stays wrong.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
-from caetun.board import LOCAL, Batches, Parcel
-from caetun.l3.answers import Answers
+from caetun.board import LOCAL, Batches, Parcel, parted
+from caetun.l3.answers import Answers, Lost
 from caetun.l3.table import UNKNOWN, VACANT, Network, Route, Table
 from caetun.types import Buffer, DropReason, Drops, Iovec
 from caetun.wire import ip
@@ -68,25 +71,43 @@ class Verdict(NamedTuple):
     reason: DropReason = DropReason.ROUTE_NONE
     error: Error | None = None
     """What their sender is told if they go nowhere."""
+    relayed: int = LOCAL
+    """The port of the member of a mesh whose packets these are, if they came by the hub."""
 
 
 _TO_DEVICE: Final = (LOCAL,)
+_RELAYED: Final = (LOCAL, LOCAL)
+"""The same, of what a member of a mesh has sent by the hub."""
 
 
 class Router:
     """Routes to peers. Fulfils `Board`."""
 
     def __init__(
-        self, table: Table, answers: Answers, drops: Drops, between: Between = Between.ON, *, patient: bool = False
+        self,
+        table: Table,
+        answers: Answers,
+        drops: Drops,
+        between: Between = Between.ON,
+        *,
+        patient: bool = False,
+        hub: int | None = None,
     ) -> None:
-        """`patient`: send to peers that are not there, too: it is for us to call them, and packets may wait."""
+        """`hub`: the port of the hub, of a member of a mesh; `patient`: send to peers that are not there, too: it is
+        for us to call them, and packets may wait.
+        """
         self.table = table
         self._answers = answers
         self._drops = drops
         self._between = between
         self._patient = patient
+        self._hub = hub
         self._names: dict[int, str] = {}
         self._up: set[int] = set()
+        self._suspect: set[int] = set()
+        """Ports that are up, and had better be left to the hub."""
+        self._relayed: set[int] = set()
+        self._granted: dict[int, list[Network]] = {}
         self._batches = Batches()
         self._outward: dict[int | bytes, Verdict] = {}
         """By destination."""
@@ -118,12 +139,43 @@ class Router:
     def add_port(self, number: int, settings: Any, now: float) -> None:
         """A peer has come up."""
         self._up.add(number)
+        self._suspect.discard(number)
         self._forget()
 
     def remove_port(self, number: int) -> None:
         """A peer has gone down."""
         self._up.discard(number)
         self._forget()
+
+    def set_routes(self, port: int, networks: Iterable[Network]) -> None:
+        """Let these prefixes lead to a port, and no others; what leads elsewhere already, stays."""
+        self.table.remove([route.network for route in self.table if route.port == port and route.network is not None])
+        for network in networks:
+            with contextlib.suppress(ValueError):
+                self.table.add(network, port)
+        self._forget()
+
+    def grant(self, port: int, networks: Iterable[Network]) -> None:
+        """Let these prefixes lead to a port beside those that were added, and no longer those granted before."""
+        self.table.remove(self._granted.pop(port, []))
+        granted = self._granted[port] = []
+        for network in networks:
+            with contextlib.suppress(ValueError):  # it was given to another by the settings, who keeps it
+                self.table.add(network, port)
+                granted.append(network)
+        self._forget()
+
+    def suspect(self, number: int, suspect: bool) -> None:
+        """Whether the direct way to a member of a mesh does not answer: then the hub has what is for it."""
+        if suspect is not (number in self._suspect):
+            (self._suspect.add if suspect else self._suspect.discard)(number)
+            self._forget()
+
+    def avoided(self) -> list[int]:
+        """Ports of members that have sent by the hub since this was last asked, though there is a direct way."""
+        ports = [port for port in self._relayed if port in self._up and port not in self._suspect]
+        self._relayed.clear()
+        return ports
 
     def port_moved(self, number: int, now: float) -> None:
         """By which link a peer is reached changes no route."""
@@ -176,18 +228,20 @@ class Router:
         return sorter.parcels
 
     def _judge_outbound(self, packet: Buffer) -> Verdict:
-        ends = _ends(packet)
+        ends = ip.ends(packet)
         if ends is None:
             return Verdict(self.table.elsewhere, (), DropReason.ROUTE_MALFORMED)
         destination = ends[1]
         route = self.table.find(destination)
         if route.port > LOCAL:
             return self._to_peer(route)
-        if _is_multicast(destination):
+        if ip.is_to_many(destination):
             return Verdict(route, (), DropReason.ROUTE_MULTICAST)
         return Verdict(route, (), DropReason.ROUTE_NONE, Error.HOST if route.port == VACANT else Error.NO_ROUTE)
 
     def _to_peer(self, route: Route) -> Verdict:
+        if self._hub is not None and (route.port not in self._up or route.port in self._suspect):
+            return Verdict(route, (self._hub,))
         if route.port in self._up or self._patient:
             return Verdict(route, route.ports)
         return Verdict(route, (), DropReason.ROUTE_DOWN, Error.HOST)
@@ -217,26 +271,32 @@ class Router:
             verdict.route.hits += 1
             if verdict.ports is _TO_DEVICE:
                 local.append(frame)
+            elif verdict.ports is _RELAYED:
+                local.append(frame)
+                self._relayed.add(verdict.relayed)
             elif verdict.ports and ip.hops(packet, 0) > 1:
                 if sorter is None:
                     sorter = _Sorter(self._batches)
-                sorter.add(verdict.ports, _parted(frame), forwarded=True)
+                sorter.add(verdict.ports, parted(frame), forwarded=True)
             else:
                 self._refuse(verdict, frame, port, now)
         return local, [] if sorter is None else sorter.parcels
 
     def _judge_inbound(self, port: int, packet: Buffer, now: float) -> Verdict:
-        ends = _ends(packet)
+        ends = ip.ends(packet)
         if ends is None:
             return Verdict(self.table.elsewhere, (), DropReason.ROUTE_MALFORMED)
         source, destination = ends
-        if self.table.find(source).port != port:
+        owner = self.table.find(source).port
+        if owner != port and (port != self._hub or owner <= LOCAL):
             return Verdict(self.table.elsewhere, (), self._foreign(port, source, now))
         route = self.table.find(destination)
+        if self._hub is not None:
+            return Verdict(route, _TO_DEVICE) if owner == port else Verdict(route, _RELAYED, relayed=owner)
         if route.port in (LOCAL, UNKNOWN):
             return Verdict(route, _TO_DEVICE)
         if route.port == VACANT:
-            error = None if _is_broadcast(destination, route) else Error.HOST
+            error = None if route.is_broadcast(destination) else Error.HOST
             return Verdict(route, (), DropReason.ROUTE_NONE, error)
         if route.port == port:
             return Verdict(route, (), DropReason.ROUTE_SAME_PEER, Error.HOST)
@@ -270,9 +330,9 @@ class Router:
         self._drops.count(reason)
         if error is None or len(self._waiting) >= MAX_WAITING:
             return
-        header, *parts = _parted(frame)
-        packet = memoryview(b"".join(parts))
-        answer = self._answers.answer(error, packet, bytes(header), port, now, own=port != LOCAL)
+        header, *parts = parted(frame)
+        lost = Lost(memoryview(b"".join(parts)), bytes(header), port)
+        answer = self._answers.answer(error, lost, now, own=port != LOCAL)
         if answer is not None:
             self._waiting.append((port, answer))
 
@@ -310,39 +370,16 @@ class Router:
             (
                 str(route.network),
                 self._names.get(route.port, ""),
-                states.get(route.port, "up" if route.port in self._up else "down"),
+                states.get(route.port, self._state(route.port)),
                 route.hits,
             )
             for route in self.table
         ]
 
-
-def _ends(packet: Buffer) -> tuple[bytes, bytes] | None:
-    """Source and destination; None if it is no IP packet, or shorter than its header."""
-    if len(packet) >= ip.IPV4_HEADER_SIZE and packet[0] >> 4 == ip.IPV4:
-        return bytes(packet[12:16]), bytes(packet[16:20])
-    if len(packet) >= ip.IPV6_HEADER_SIZE and packet[0] >> 4 == ip.IPV6:
-        return bytes(packet[8:24]), bytes(packet[24:40])
-    return None
-
-
-def _is_multicast(address: bytes) -> bool:
-    """Or IPv4's limited broadcast."""
-    return address[0] == 0xFF if len(address) == 16 else address[0] >> 4 == 0xE or address == b"\xff\xff\xff\xff"
-
-
-def _is_broadcast(address: bytes, route: Route) -> bool:
-    """Whether it stands for all hosts of a network of ours."""
-    network = route.network
-    return network is not None and network.version == 4 and address == network.broadcast_address.packed
-
-
-def _parted(frame: Iovec) -> Iovec:
-    """The frame with its virtio_net_hdr in a part of its own: what was joined has the packet's headers in the first."""
-    first = frame[0]
-    if len(first) == VNET_SIZE:
-        return frame
-    return (first[:VNET_SIZE], memoryview(first)[VNET_SIZE:], *frame[1:])
+    def _state(self, port: int) -> str:
+        if port in self._up and port not in self._suspect:
+            return "up"
+        return "down" if self._hub is None or port == self._hub else "by the hub"
 
 
 class _Sorter:

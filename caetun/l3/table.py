@@ -32,6 +32,11 @@ class Route:
         self.hits = 0
         """Frames (superframes count once) that went this way, or would have gone."""
 
+    def is_broadcast(self, address: bytes) -> bool:
+        """Whether an IPv4 address stands for all hosts of the prefix."""
+        network = self.network
+        return network is not None and network.version == 4 and address == network.broadcast_address.packed
+
 
 class Table:
     """Prefixes of both families. A look-up costs a step for each length of prefix there is: ask once, and remember."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -31,6 +32,12 @@ COOKIE_SECONDS: Final = 120.0
 SECRET_SIZE: Final = 32
 NO_MAC2: Final = bytes(MAC_SIZE)
 _ZERO_NONCE: Final = bytes(12)
+
+# chosen by us
+MAX_KEPT: Final = {INITIATION: 12, RESPONSE: 1}
+"""Messages to one peer that may still be sent again, by kind: as many initiations as wait for a response, because they
+may have gone out by several links at once and all be challenged; of responses, which a hub keeps for all its peers, the
+newest."""
 
 
 def mac(key: bytes, data: bytes) -> bytes:
@@ -91,10 +98,9 @@ class CookieMint:
 
 @dataclass(slots=True)
 class _Sent:
-    """The newest message of one kind to one peer: kept to be sent again with a cookie, once."""
+    """A message to one peer: kept to be sent again with a cookie, once."""
 
     peer: PeerId
-    kind: int
     bare: list[bytes]
     """Its datagrams without codes."""
     mac1: bytes
@@ -111,31 +117,32 @@ class Addresses(Protocol):
 class Envelopes:
     """Puts the codes on our handshake messages, and takes in the cookies that others demand.
 
-    Keeps two messages and one cookie a peer at most.
+    Keeps `MAX_KEPT` messages and one cookie a peer at most.
     """
 
     def __init__(self, identity: Addresses) -> None:
         self._identity = identity
         self._sent: dict[int, _Sent] = {}
         """By sender index."""
-        self._newest: dict[tuple[PeerId, int], int] = {}
-        """Sender index by peer and kind."""
+        self._order: dict[tuple[PeerId, int], deque[int]] = {}
+        """Sender indices by peer and kind, oldest first; some of them are not in `_sent` any more."""
         self._cookies: dict[PeerId, tuple[bytes, float]] = {}
         """Cookie, and when it came."""
 
     def post(self, peer: PeerId, header: Header, message: bytes, now: float) -> list[bytes]:
         """The datagrams of a Noise message (1..4624 bytes), ready to be sent."""
-        self.forget(peer, header.kind)
         bare = cut(header, message)
         datagrams, mac1 = self._stamp(peer, bare, now)
-        self._sent[header.sender] = _Sent(peer, header.kind, bare, mac1)
-        self._newest[peer, header.kind] = header.sender
+        self._sent[header.sender] = _Sent(peer, bare, mac1)
+        order = self._order.setdefault((peer, header.kind), deque())
+        order.append(header.sender)
+        if len(order) > MAX_KEPT[header.kind]:
+            self._sent.pop(order.popleft(), None)
         return datagrams
 
     def forget(self, peer: PeerId, kind: int) -> None:
-        """The newest message of this kind needs no cookie any more."""
-        index = self._newest.pop((peer, kind), None)
-        if index is not None:
+        """No message of this kind needs a cookie any more."""
+        for index in self._order.pop((peer, kind), ()):
             self._sent.pop(index, None)
 
     def drop(self, peer: PeerId) -> None:
@@ -158,7 +165,7 @@ class Envelopes:
         except InvalidTag:
             raise Refused(DropReason.HANDSHAKE_FORGED, "cookie reply") from None
         self._cookies[sent.peer] = (cookie, now)
-        self.forget(sent.peer, sent.kind)
+        del self._sent[reply.receiver]
         return self._stamp(sent.peer, sent.bare, now)[0]
 
     def _stamp(self, peer: PeerId, bare: list[bytes], now: float) -> tuple[list[bytes], bytes]:

@@ -147,6 +147,10 @@ class Security(Protocol):
     drops: Drops
 
     @property
+    def identity(self) -> object:
+        """Who we are, and whom we know."""
+
+    @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
 
@@ -219,6 +223,11 @@ class Handshakes:
         self._attempts_to: dict[PeerId, deque[int]] = {}
         """Local indices, oldest first."""
         self._incarnations = Incarnations(entropy)
+
+    @property
+    def identity(self) -> Identity:
+        """Who we are, and whom we know."""
+        return self._identity
 
     @property
     def ciphers(self) -> tuple[Cipher, ...]:

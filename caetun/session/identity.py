@@ -91,6 +91,14 @@ class StaticIdentity:
         if self.target in peers:
             raise ConfigurationError("--peer: is this host's own public key: give the peer's key, not yours")
 
+    def add(self, peer: PeerId, psk: bytes) -> None:
+        """Know another peer, or a known one by another pre-shared key from now on. Raises ConfigurationError."""
+        _checked(psk, "pre-shared key")
+        _check_order(self._static, _checked(peer, "public key"))
+        if peer == self.target:
+            raise ConfigurationError("a peer has this host's own public key")
+        self._peers[peer] = psk
+
     def target_of(self, peer: PeerId) -> bytes:
         """What we must know to write to a peer."""
         return peer

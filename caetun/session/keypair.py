@@ -14,6 +14,7 @@ from caetun.types import Buffer, DropReason
 from caetun.wire.record import TAG_SIZE, Record
 
 if TYPE_CHECKING:
+    from caetun.session.deflation import Deflater
     from caetun.session.handshake import Established
 
 # fixed by the specification (docs/wire.md, section 3)
@@ -31,6 +32,7 @@ class KeyPair:
         "_open",
         "_seal",
         "born",
+        "deflater",
         "established",
         "initiator",
         "local_index",
@@ -57,6 +59,8 @@ class KeyPair:
         """Records sealed so far: the next one's counter."""
         self.sealed_bytes = 0
         self.window = ReplayWindow()
+        self.deflater: Deflater | None = None
+        """What makes containers smaller before they are sealed; mostly nothing."""
         self.reported = 0
         """How many opened records the far end has been told of."""
 

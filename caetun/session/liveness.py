@@ -33,8 +33,9 @@ QUIET_AFTER: Final = 0.3
 """Seconds after `QUIET_BATCHES`: a report is on its way. Where the round trip is longer, a probe more does no harm."""
 QUIET_BATCHES: Final = 3
 """Batches of frames of which the far end hears enough to report at once; fewer may well have no answer."""
-FLOW_SECONDS: Final = 0.1
-"""Between two reports of what has come in: less, and much comes in. If it stops, it has ended, or the link is dead."""
+FLOW_SECONDS: Final = 0.25
+"""Between two reports of what has come in: less, and much comes in. If it stops, it has ended, or the link is dead.
+Longer than a busy machine keeps either end waiting, else it hides that the flow was there."""
 CALM_SECONDS: Final = 10.0
 """After a doubt that was unfounded, until fewer batches may cause another: one-way traffic may be that sparse."""
 UNANSWERED_GRACE: Final = 5.0

@@ -8,6 +8,7 @@ A session outlives its links and its keys: a handshake installs a key pair, a li
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from caetun.errors import Malformed, Refused
@@ -15,19 +16,21 @@ from caetun.offload.cut import Cutter
 from caetun.offload.fragment import Reassembly
 from caetun.offload.join import Joiner
 from caetun.offload.validate import Validator
+from caetun.session.deflation import Deflater, deflater
 from caetun.session.keypair import KeyPair
 from caetun.session.liveness import REPORT_DUE
 from caetun.session.packing import GSO_TYPE_AT, OFFLOADS_OF_GSO, pack, soften
 from caetun.session.span import Span
 from caetun.session.unpacking import unpack
 from caetun.types import Buffer, DropReason, Drops, Iovec, Mode
-from caetun.wire import control
+from caetun.wire import compressed, control
 from caetun.wire.container import OFFLOAD_CHECKSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, VNET_SIZE, Batch
-from caetun.wire.element import CONTROL, FRAGMENT, SEGMENT, SEGMENT_FIELDS, SUPERFRAME
+from caetun.wire.element import COMPRESSED, CONTROL, FRAGMENT, SEGMENT, SEGMENT_FIELDS, SUPERFRAME
 from caetun.wire.record import TAG_SIZE, Record
 from caetun.wire.virtio_net import GSO_ECN, NO_OFFLOAD
 
 if TYPE_CHECKING:
+    from caetun.compression.base import Method
     from caetun.session.handshake import Established
 
 # chosen by us
@@ -64,15 +67,25 @@ _SMALLEST: Final = {Mode.TUN: 20, Mode.TAP: 14}
 class Session:
     """The keys and traffic state shared with one peer."""
 
-    def __init__(self, mode: Mode, drops: Drops, span: int = 0, offloads: int = EVERY_OFFLOAD) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        drops: Drops,
+        span: int = 0,
+        offloads: int = EVERY_OFFLOAD,
+        compression: Sequence[Method] = (),
+    ) -> None:
         """`span`: datagrams a record may take, 1..44; 0 lets measured loss decide.
 
-        `offloads`: what this side has said that it accepts in frames (bits of docs/wire.md 2.3, field 3).
+        `offloads`, `compression`: what this side has said that it accepts (docs/wire.md 2.3, fields 3 and 9).
         """
         self._mode = mode
         self._validator = Validator(mode)
         self._drops = drops
         self._smallest = _SMALLEST[mode]
+        self._methods = tuple(compression)
+        self._inflating: object = None
+        """The `_opening` of the record that an element was last inflated for."""
         self._open_checksums = bool(offloads & OFFLOAD_CHECKSUM)
         self._unwanted = frozenset(gso for gso, needed in OFFLOADS_OF_GSO.items() if needed & ~offloads)
         """Each gso_type that relies on what this side did not accept; mostly none."""
@@ -99,6 +112,8 @@ class Session:
     def install(self, established: Established, now: float) -> list[KeyPair]:
         """Take the keys of a finished handshake into use; returns the pairs that are of no more use."""
         pair = KeyPair(established, now)
+        if self._methods:
+            pair.deflater = deflater(self._methods, established.hello)
         if established.initiator:
             return self._make_current(pair, now)
         self.unconfirmed.append(pair)
@@ -166,6 +181,9 @@ class Session:
         hello = pair.established.hello
         span = self.span.datagrams
         room = min(max_record, hello.max_record, span * unit) - TAG_SIZE
+        small = pair.deflater
+        if small is not None and not small.rests(batch):
+            return self._seal_deflated(pair, small, batch, room)
         if batch.end <= room and not batch.offloads & ~hello.offloads:
             return [pair.seal(batch.view[: batch.end])]
         batches = (
@@ -178,6 +196,12 @@ class Session:
             if span == 1 and len(containers) > 1 and self.span.loss > REPEAT_LOSS:
                 self._repeat_tail(records, room)
         return records
+
+    def _seal_deflated(self, pair: KeyPair, small: Deflater, batch: Batch, room: int) -> list[Record]:
+        """The same, made smaller."""
+        offloads = pair.established.hello.offloads
+        batches = soften(batch, offloads, self._mode, self._drops) if batch.offloads & ~offloads else [batch]
+        return [pair.seal(container) for some in batches for container in small.containers(some, room, self._cutter)]
 
     def _repeat_tail(self, records: list[Record], room: int) -> None:
         """On a path that loses, send a short last record twice; the far end's replay window drops one of them.
@@ -236,7 +260,7 @@ class Session:
     def _other(self, kind: int, body: memoryview) -> None:
         """An element that is not a plain frame."""
         now, frames, controls = self._opening
-        if kind != SEGMENT:
+        if kind != SEGMENT and kind != COMPRESSED:
             self._joiner.flush(frames)
         if kind == SUPERFRAME:
             self._offloaded(body[: len(body) - VNET_SIZE], bytes(body[len(body) - VNET_SIZE :]), frames)
@@ -258,6 +282,8 @@ class Session:
                 return
             if message is not None:
                 controls.append(message)
+        elif kind == COMPRESSED:
+            self._inflate(body)
         else:
             self._drops.count(DropReason.ELEMENT_UNKNOWN)
 
@@ -275,6 +301,22 @@ class Session:
             self._drops.count(DropReason.OFFLOAD_INVALID)
             return
         frames.append((safe, frame))
+
+    def _inflate(self, body: memoryview) -> None:
+        """Elements that were made smaller: at most one run of them in a record, and none within another."""
+        _, frames, _ = opening = self._opening
+        if opening is self._inflating or not self._methods:
+            self._drops.count(DropReason.COMPRESSION_UNWANTED)
+            return
+        self._inflating = opening
+        try:
+            number, length, packed = compressed.decode(body)
+            if number >= len(self._methods):
+                raise Malformed(DropReason.COMPRESSION_UNWANTED, f"method {number}")
+            plain = self._methods[number].inflate(packed, length)
+            unpack(plain, self._smallest, frames, self._drops, self._other, self._open_checksums)
+        except Malformed as bad:
+            self._drops.count(bad.reason)
 
     def burst_end(self, now: float, frames: list[Iovec]) -> bytes:
         """Nothing more is waiting: give out what is half joined; returns a control element to send, or nothing."""

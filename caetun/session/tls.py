@@ -116,6 +116,11 @@ class TlsHandshakes:
         self._serving = Serving()
 
     @property
+    def identity(self) -> CertificateIdentity:
+        """Who we are, and whom we know."""
+        return self._identity
+
+    @property
     def ciphers(self) -> tuple[Cipher, ...]:
         """The allowed ones, best first."""
         return self._policy.ciphers

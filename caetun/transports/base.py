@@ -85,8 +85,14 @@ class Arrivals(Protocol):
     def drained(self) -> None:
         """A link of this endpoint that was full takes more again."""
 
-    def burst_end(self) -> None:
-        """Nothing more is waiting at this endpoint right now."""
+    def burst_end(self) -> bool:
+        """Nothing more was found waiting at this endpoint.
+
+        Returns whether records wait to be opened: then all there is should be taken next time, for others' sake.
+        """
+
+    def crowded(self, link: Link) -> bool:
+        """Whether what this link brings would be dropped: not worth a look. Need not be asked unless records wait."""
 
     def too_big(self, link: Link, datagram: int) -> None:
         """The local kernel refused a datagram of this size."""

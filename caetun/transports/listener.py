@@ -259,8 +259,7 @@ class StreamListener:
         return talk
 
     def _framed_link(self, pipe: Pipe, kind: str, first: bytes) -> StreamLink:
-        name, source = _names(pipe, kind)
-        return StreamLink(pipe, LengthCodec(), self._context, name=name, source=source, first=first)
+        return StreamLink(pipe, LengthCodec(), self._context, name=_name(pipe, kind), first=first)
 
     async def _web_link(self, talk: Talk, kind: str) -> StreamLink | None:
         """The link that a request asks for; None, with everything put back, if it is for the web site."""
@@ -275,8 +274,8 @@ class StreamListener:
             # Imported here: it needs a package that only WebSocket does.
             from caetun.transports.websocket import accept
 
-            name, source = _names(talk.pipe, kind)
-            link = accept(talk.pipe, request, self._context, name=name, source=source, first=reader.rest)
+            name = _name(talk.pipe, kind)
+            link = accept(talk.pipe, request, self._context, name=name, first=reader.rest)
             if link is not None:
                 return link
         talk.put_back(held)
@@ -343,10 +342,10 @@ def _own_path(path: str) -> bytes:
         raise ConfigurationError(f"--listen: {path!r} cannot be asked for ({bad}): give another path") from None
 
 
-def _names(pipe: Pipe, kind: str) -> tuple[str, str]:
-    """Name and source of a link upon a pipe."""
+def _name(pipe: Pipe, kind: str) -> str:
+    """Of a link upon a pipe, for people."""
     host, port = pipe.far
-    return f"{kind} {f'[{host}]' if ':' in host else host}:{port}", f"{host} {port}"
+    return f"{kind} {f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _bind(host: str, port: int, mark: int) -> socket.socket:

@@ -21,6 +21,7 @@ from caetun.transports.mmsg import address_of, source_of
 from caetun.transports.quic_endpoint import QuicEndpoint
 from caetun.transports.quic_link import QuicLink
 from caetun.transports.quic_tls import check_server, client_configuration, server_configuration
+from caetun.transports.registry import DEFAULT_PORTS
 from caetun.transports.udp import udp_sockets
 from caetun.transports.udp_endpoint import UdpEndpoint
 from caetun.transports.udp_socket import Address
@@ -38,7 +39,7 @@ class Quic:
     """Fulfils `transports.base.Transport`."""
 
     name = "quic"
-    default_port = 443
+    default_port = DEFAULT_PORTS["quic"]
 
     def listen(self, where: Target, context: Context) -> Endpoint:
         """Wait for far ends. Raises NetworkError or ConfigurationError in one line."""

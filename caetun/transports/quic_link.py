@@ -22,6 +22,7 @@ from caetun.transports.quic_words import GOING, STRANGER
 from caetun.transports.udp_link import names_of
 from caetun.transports.udp_socket import FLOOR, MAX_BURST, Address
 from caetun.types import Buffer, DropReason
+from caetun.wire.handshake import only_challenges
 from caetun.wire.record import HEADER_SIZE, MAX_PIECES, Record, encode_header
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ class QuicLink:
         self._arm(now)
 
     def send_messages(self, messages: Sequence[bytes]) -> None:
-        """Send handshake messages."""
-        self._prove()
+        """Send handshake messages. Who only gets challenges is as much a stranger as before."""
+        if not self.proven and not only_challenges(messages):
+            self._prove()
         now = time.monotonic()
         for message in messages:
             if message:

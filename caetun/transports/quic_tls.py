@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -52,28 +51,14 @@ def server_configuration(context: Context) -> QuicConfiguration:
     """For connections that come in. Raises ConfigurationError or NetworkError."""
     options = context.options
     configuration = _configuration(options, is_client=False)
-    certificate, key = _server_pem(options, context.report)
+    certificate, key = tls.server_pem(options, context.report)
     try:
-        chain = load_pem_x509_certificates(certificate)
+        chain = load_pem_x509_certificates(_certificates(certificate))
         configuration.certificate, configuration.certificate_chain = chain[0], chain[1:]
         configuration.private_key = load_pem_private_key(key)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(f"--tls-cert, --tls-key: QUIC cannot use them: {error}") from error
     return configuration
-
-
-def _server_pem(options: Options, report: tls.Report) -> tuple[bytes, bytes]:
-    """Certificate chain and private key of a server, made on first use as for TLS over TCP."""
-    if options.tls_cert is None and options.state is None:
-        both = tls._self_signed(tls._own_name(options))
-        return _certificates(both), both
-    tls.server_context(options, report)  # makes it if need be, sees whether it is usable, and says what it is
-    certificate = options.tls_cert or (options.state or Path()) / tls.SELF_SIGNED_FILE
-    key = options.tls_key or certificate
-    try:
-        return _certificates(certificate.read_bytes()), key.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _certificates(pem: bytes) -> bytes:
@@ -106,27 +91,10 @@ def without_streams(quic: QuicConnection) -> QuicConnection:
 
 def check_server(quic: QuicConnection, host: str, context: Context) -> None:
     """Judge the certificate that a server has shown, as for TLS over TCP. Raises NetworkError."""
-    shown = _Shown(quic, tls.client_context(context.options, context.report))
-    tls.check_server(cast(ssl.SSLObject, shown), context.options, host, context.report)
-
-
-class _Shown:
-    """A connection's certificates, as an `ssl.SSLObject` tells of them."""
-
-    def __init__(self, quic: QuicConnection, context: ssl.SSLContext) -> None:
-        self.context = context
-        leaf = quic.tls._peer_certificate
-        self._chain = [leaf, *quic.tls._peer_certificate_chain] if leaf is not None else []
-
-    def getpeercert(self, binary_form: bool) -> bytes | None:
-        return self._der(0) if self._chain else None
-
-    def get_unverified_chain(self) -> list[bytes]:
-        return [self._der(place) for place in range(len(self._chain))]
-
-    def _der(self, place: int) -> bytes:
-        certificate: Any = self._chain[place]
-        return bytes(certificate.public_bytes(Encoding.DER))
+    leaf = quic.tls._peer_certificate
+    shown = [] if leaf is None else [leaf, *quic.tls._peer_certificate_chain]
+    chain = [certificate.public_bytes(Encoding.DER) for certificate in shown]
+    tls.check_certificate(chain, context.options, host, context.report)
 
 
 def _is_address(name: str) -> bool:

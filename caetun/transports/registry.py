@@ -27,6 +27,8 @@ BUILT_IN: Final = {
 """Name -> module and object."""
 DEFAULT_PORTS: Final = {"udp": 4500, "quic": 443, "tcp": 443, "tls": 443, "ws": 80, "wss": 443}
 """Name -> port of a URL that names none."""
+PROXIED: Final = frozenset(("tcp", "tls", "ws", "wss"))
+"""Names of those that a proxy can carry."""
 _PACKAGES: Final = {"quic": "aioquic", "ws": "websockets", "wss": "websockets"}
 """What else a transport needs, and comes with `pip install caetun[...]`."""
 AUTO: Final = ("udp", "quic", "tcp", "wss", "ws")

@@ -5,8 +5,9 @@ and inbound:  readable -> Pipe.receive_into -> Codec.feed -> wire.framing.read_r
 
 A stream that takes no more is `full`: what was being sent is kept, and the device is not read until it is on its way.
 
-An accepted link is *unproven* until the core sends on it, which it does at once, from within `Arrivals`, if the first
-message is authentic. If it does not, a stranger is there, and whoever accepted the connection gets it back.
+An accepted link is *unproven* until the core answers on it, which it does at once, from within `Arrivals`, if the first
+message is authentic; to demand a cookie is no answer. If it does not, a stranger is there, and whoever accepted the
+connection gets it back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from caetun.errors import Malformed
 from caetun.transports.base import SEND_QUEUE, Context
 from caetun.transports.pipes import Pipe, describe
 from caetun.types import Buffer, DropReason
-from caetun.wire.framing import MAX_BODY, MAX_MESSAGE, Codec, Decoded, opening_messages, read_record
+from caetun.wire.framing import MAX_BODY, MAX_MESSAGE, Codec, Decoded, FirstWords, read_record
 from caetun.wire.record import Record, encode_header
 
 # chosen by us
@@ -63,16 +64,15 @@ class StreamLink:
         context: Context,
         *,
         name: str,
-        source: str,
         first: bytes = b"",
         proven: bool = False,
     ) -> None:
         """Takes over a connected pipe. `first`: what was read from it before. `proven`: we have called the far end."""
         self.pipe = pipe
         self.name = name
-        self.source = source
+        self.source = "{} {}".format(*pipe.far)
         self.proven = proven
-        """Whether the core has ever sent here."""
+        """Whether the core has ever answered here, or called."""
         self.full = False
         self.ended = False
         """Whether the link is of no use any more, whoever ended it."""
@@ -95,8 +95,8 @@ class StreamLink:
         """The beginning of a message that is not whole yet, unless it lies in the room."""
         self._have = len(first)
         """Bytes of it."""
-        self._opening: int | None = None
-        """Messages an unproven far end may still send before it is a stranger; None before the first."""
+        self._first_words = FirstWords()
+        """What an unproven far end has said, and how much more it may say before it is a stranger."""
         if _ROOM_KEY not in context.shared:
             context.shared[_ROOM_KEY] = _Room()
         self._room: _Room = context.shared[_ROOM_KEY]
@@ -126,16 +126,17 @@ class StreamLink:
         self.send([record])
 
     def send_messages(self, messages: Sequence[bytes]) -> None:
-        """Send handshake messages."""
-        self._send([(message,) for message in messages])
+        """Send handshake messages. Who only gets challenges is as much a stranger as before, and has as little time."""
+        proves = self.proven or self._first_words.answered(messages)
+        self._send([(message,) for message in messages], proves=proves)
 
-    def _send(self, messages: Sequence[Sequence[Buffer]]) -> None:
+    def _send(self, messages: Sequence[Sequence[Buffer]], *, proves: bool = True) -> None:
         """Hot: one turn a record."""
         drops, frame = self._context.drops, self._codec.frame
         if self.ended:
             drops.count(DropReason.LINK_REFUSED, len(messages))
             return
-        if not self.proven:
+        if proves and not self.proven:
             self._prove()
         if not self._started:
             self.start()
@@ -317,16 +318,14 @@ class StreamLink:
     def _deliver_unproven(self, messages: Sequence[Buffer]) -> None:
         """Hand over messages one by one until the core answers; if it should have by now, a stranger is there."""
         for number, message in enumerate(messages):
-            if self._opening is None:
-                self._opening = opening_messages(message)
-            self._opening -= 1
+            self._first_words.heard(message)
             self._deliver([message])
             if self.ended:
                 return
             if self.proven:
                 self._deliver(messages[number + 1 :])
                 return
-            if self._opening <= 0:
+            if self._first_words.over:
                 self._estrange()
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from caetun.transports.base import Context, Endpoint, Link, Target
 from caetun.transports.pipes import open_pipe
+from caetun.transports.registry import DEFAULT_PORTS
 from caetun.transports.stream import StreamLink
 from caetun.wire.framing import LengthCodec
 
@@ -11,7 +12,7 @@ from caetun.wire.framing import LengthCodec
 class StreamTransport:
     """Fulfils `transports.base.Transport` for the schemes `tcp` and `tls`."""
 
-    default_port = 443
+    default_port = DEFAULT_PORTS["tcp"]
 
     def __init__(self, name: str) -> None:
         """`name`: the scheme."""
@@ -43,7 +44,6 @@ class StreamTransport:
                 LengthCodec(),
                 context,
                 name=f"{self.name} {f'[{address}]' if ':' in address else address}:{port}",
-                source=f"{address} {port}",
                 proven=True,
             )
         ]

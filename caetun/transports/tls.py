@@ -15,9 +15,9 @@ import os
 import ssl
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from caetun.errors import ConfigurationError, NetworkError
 from caetun.transports.base import Options
@@ -41,6 +41,8 @@ SELF_SIGNED_FILE: Final = "tls-self-signed.pem"
 MAX_REPORTED: Final = 64
 """Certificates remembered as reported; beyond that the oldest is reported once more."""
 
+_SELF_SIGNED: Final = "self-signed certificate"
+
 Report: TypeAlias = Callable[[str, str, str], None]
 
 
@@ -60,40 +62,71 @@ def server_context(options: Options, report: Report) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(ALPN))
+    with _server_files(options) as files:
+        _load(context, files)
+        _announce(files, report)
+    return context
+
+
+def server_pem(options: Options, report: Report) -> tuple[bytes, bytes]:
+    """The certificate chain of `server_context` and its private key as PEM, for who does TLS without the ssl module.
+
+    Reports and raises as `server_context` does.
+    """
+    with _server_files(options) as files:
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), files)  # for its judgement
+        _announce(files, report)
+        certificate = files.certificate.read_bytes()
+        return certificate, certificate if files.key is None else files.key.read_bytes()
+
+
+class _Files(NamedTuple):
+    """Where a server's certificate and key are."""
+
+    certificate: Path
+    key: Path | None
+    """None: in the same file."""
+    option: str
+    """What a person knows them by, in messages."""
+    what: str
+    """The same where the certificate is announced."""
+
+
+@contextlib.contextmanager
+def _server_files(options: Options) -> Iterator[_Files]:
+    """Those of the options, or self-signed ones, made now if they are not there. Raises NetworkError."""
     if options.tls_cert is not None:
-        _load(context, options.tls_cert, options.tls_key, "--tls-cert")
-        _announce(options.tls_cert, str(options.tls_cert), report)
+        yield _Files(options.tls_cert, options.tls_key, "--tls-cert", str(options.tls_cert))
     elif options.state is not None:
         path = options.state / SELF_SIGNED_FILE
         _make_once(path, _own_name(options))
-        _load(context, path, None, "self-signed certificate")
-        _announce(path, f"self-signed, {path}", report)
+        yield _Files(path, None, _SELF_SIGNED, f"self-signed, {path}")
     else:
         with tempfile.TemporaryDirectory(prefix="caetun-") as directory:
             path = Path(directory) / SELF_SIGNED_FILE
             _make_once(path, _own_name(options))
-            _load(context, path, None, "self-signed certificate")
-            _announce(path, "self-signed, for this run only", report)
-    return context
+            yield _Files(path, None, _SELF_SIGNED, "self-signed, for this run only")
 
 
-def _load(context: ssl.SSLContext, certificate: Path, key: Path | None, what: str) -> None:
+def _load(context: ssl.SSLContext, wanted: _Files) -> None:
+    """Let a context show them. Raises ConfigurationError."""
+    certificate, key, option, _ = wanted
+
     def refuse() -> str:
         # Without this OpenSSL would ask at the terminal.
-        raise ConfigurationError(f"{what}: {key or certificate}: the key is encrypted: give it without a password")
+        raise ConfigurationError(f"{option}: {key or certificate}: the key is encrypted: give it without a password")
 
     try:
         context.load_cert_chain(certificate, key, password=refuse)
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).lower().replace("_", " ")
         files = f"{certificate} and {key}" if key else str(certificate)
-        advice = (
-            f"delete {files}" if what.startswith("self") else "give a PEM certificate chain and its unencrypted key"
-        )
-        raise ConfigurationError(f"{what}: {files}: {reason}: {advice}") from error
+        ours = option == _SELF_SIGNED
+        advice = f"delete {files}" if ours else "give a PEM certificate chain and its unencrypted key"
+        raise ConfigurationError(f"{option}: {files}: {reason}: {advice}") from error
     except OSError as error:
         where = _unreadable(certificate, key)
-        raise ConfigurationError(f"{what}: {where}: cannot be read: {error.strerror or error}") from error
+        raise ConfigurationError(f"{option}: {where}: cannot be read: {error.strerror or error}") from error
 
 
 def _unreadable(*paths: Path | None) -> Path | None:
@@ -101,11 +134,13 @@ def _unreadable(*paths: Path | None) -> Path | None:
     return next((path for path in paths if path and not os.access(path, os.R_OK)), paths[0])
 
 
-def _announce(path: Path, what: str, report: Report) -> None:
+def _announce(files: _Files, report: Report) -> None:
+    """Tell the fingerprint, and whether the end is near."""
     from cryptography import x509
 
+    what = files.what
     try:
-        certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        certificate = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
     except (ValueError, OSError):
         return  # OpenSSL takes it, so it serves; we just cannot say what is in it
     digest = fingerprint(_der(certificate))
@@ -223,13 +258,20 @@ def client_context(options: Options, report: Report) -> ClientContext:
 
 
 def check_server(tls: ssl.SSLObject, options: Options, host: str, report: Report) -> None:
-    """Judge the certificate of a server, after the handshake; `host`: whom we called. Raises NetworkError.
-
-    `strict` has been judged by OpenSSL during the handshake, unless there are pins: they settle it in every mode.
-    """
+    """Judge what a server has shown in a TLS handshake; `host`: whom we called. Raises NetworkError."""
     der = tls.getpeercert(binary_form=True)
-    if der is None:
+    chain = [] if der is None else [der, *(each for each in _chain(tls) if each != der)]
+    check_certificate(chain, options, host, report)
+
+
+def check_certificate(chain: Sequence[bytes], options: Options, host: str, report: Report) -> None:
+    """Judge the certificates that a server has shown, as DER, its own first. Raises NetworkError.
+
+    `strict` has been judged during the handshake, unless there are pins: they settle it in every mode.
+    """
+    if not chain:
         raise NetworkError(f"{host}: TLS: the server shows no certificate")
+    der, *others = chain
     digest = fingerprint(der)
     if options.tls_pin:
         if digest not in options.tls_pin:
@@ -241,10 +283,10 @@ def check_server(tls: ssl.SSLObject, options: Options, host: str, report: Report
     if options.tls_verify != "auto":
         return
     name = options.sni or host
-    reported = getattr(tls.context, "reported", {})
+    reported = client_context(options, report).reported
     if (name, digest) in reported:
         return
-    why = _distrust(der, _chain(tls), name, options)
+    why = _distrust(der, others, name, options)
     while len(reported) >= MAX_REPORTED:
         del reported[next(iter(reported))]
     reported[name, digest] = None
@@ -273,7 +315,7 @@ def explain(error: ssl.SSLError, options: Options, host: str) -> str:
 
 
 def _chain(tls: ssl.SSLObject) -> list[bytes]:
-    """Certificates the server has sent, as DER, its own first; empty if this Python does not tell."""
+    """Certificates the server has sent, as DER; empty if this Python does not tell."""
     public = getattr(tls, "get_unverified_chain", None)
     if public is not None:
         return list(public())
@@ -282,8 +324,8 @@ def _chain(tls: ssl.SSLObject) -> list[bytes]:
     return [one.public_bytes(_ENCODING_DER) for one in inner() or ()] if inner is not None else []
 
 
-def _distrust(der: bytes, chain: Iterable[bytes], name: str, options: Options) -> str:
-    """Why a server's certificate does not verify, in words; "" if it does."""
+def _distrust(der: bytes, others: Iterable[bytes], name: str, options: Options) -> str:
+    """Why a server's certificate does not verify by the `others` it has sent, in words; "" if it does."""
     from cryptography import x509
     from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -294,9 +336,9 @@ def _distrust(der: bytes, chain: Iterable[bytes], name: str, options: Options) -
         trusted = _trusted(options.tls_ca)
         if leaf in trusted:
             return ""
-        others = [x509.load_der_x509_certificate(each) for each in chain if each != der]
+        between = [x509.load_der_x509_certificate(each) for each in others]
         builder = PolicyBuilder().store(Store(trusted))
-        builder.build_server_verifier(_general_name(name)).verify(leaf, others)
+        builder.build_server_verifier(_general_name(name)).verify(leaf, between)
     except (VerificationError, ValueError, UnicodeError, OSError) as error:
         return " ".join(str(error).split())[:200] or "not understood"
     return ""

@@ -13,6 +13,7 @@ from typing import Final
 
 from caetun.errors import ConfigurationError, NetworkError
 from caetun.transports.base import Context, Endpoint, Link, Target
+from caetun.transports.registry import DEFAULT_PORTS
 from caetun.transports.udp_endpoint import UdpEndpoint, open_udp
 from caetun.transports.udp_socket import Address, reaches
 
@@ -108,7 +109,7 @@ class Udp:
     """Datagrams as they are: `udp://host:4500`. Fulfils `transports.base.Transport`."""
 
     name = "udp"
-    default_port = 4500
+    default_port = DEFAULT_PORTS["udp"]
 
     def listen(self, where: Target, context: Context) -> Endpoint:
         """Wait for far ends. Raises NetworkError or ConfigurationError in one line."""

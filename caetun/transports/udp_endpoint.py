@@ -10,6 +10,7 @@ QUIC may share the socket (RFC 9443 shows how): its packets have bit 0x40 of the
 from __future__ import annotations
 
 import errno
+import math
 import socket
 import time
 import weakref
@@ -22,9 +23,17 @@ from caetun.transports.marks import mark_of
 from caetun.transports.mmsg import MessageReceiver, address_of, source_of
 from caetun.transports.pieces import Assembler
 from caetun.transports.udp_link import UdpLink, Way
-from caetun.transports.udp_socket import Address, bind_socket, burst_size, path_ceiling, segment_option
+from caetun.transports.udp_socket import (
+    Address,
+    bind_socket,
+    burst_size,
+    path_ceiling,
+    segment_option,
+    set_traffic_class,
+    source_towards,
+)
 from caetun.types import Buffer, DropReason, Drops
-from caetun.wire.record import Record
+from caetun.wire.record import RECORD, Record
 
 # fixed by the specification
 QUIC_BIT: Final = 0x40
@@ -36,6 +45,7 @@ _READS: Final = 4
 _RECEIVE_ROOM: Final = 1 << 16
 _QUIET_SECONDS: Final = 0.0005
 """Since the last wake-up: more than this, and what has come is probably alone."""
+_RECORD: Final = bytes((RECORD,))
 _MAX_OPTIONS: Final = 1024
 """Sizes of datagrams for which the control message is remembered."""
 _IS_QUIC: Final = bytes(bool(first & QUIC_BIT) for first in range(256))
@@ -80,15 +90,24 @@ class UdpEndpoint:
         self._receiver = MessageReceiver(sock)
         self._buffer = memoryview(bytearray(_RECEIVE_ROOM))
         self._woken_at = 0.0
+        self._behind = False
+        """Whether records wait to be opened."""
         self._last: tuple[object, bytes, UdpLink | None] = ((), b"", None)
         """Where the last lone datagram came from, as the socket module, the kernel and the node see it."""
         self._reactor: Reactor | None = None
         self._segment_options: dict[int, list[tuple[int, int, bytes]]] = {}
+        self._traffic_class = 0
 
     @property
     def name(self) -> str:
         """For people: transport and local address."""
         return f"udp {self.where}"
+
+    def classify(self, traffic_class: int) -> None:
+        """Send with these eight bits of IPv4's TOS and IPv6's traffic class from now on."""
+        if traffic_class != self._traffic_class:
+            self._traffic_class = traffic_class
+            set_traffic_class(self._sock, traffic_class)
 
     @property
     def where(self) -> str:
@@ -138,6 +157,10 @@ class UdpEndpoint:
             self._reactor.remove_reader(self._sock.fileno())
             self._reactor.remove_writer(self._sock.fileno())
         self._sock.close()
+
+    def seen_from(self, address: Address) -> tuple[str, int]:
+        """The address and port of ours from which datagrams leave for an address, before any NAT."""
+        return source_towards(self.family, address) or self.local, int(self._sock.getsockname()[1])
 
     def ceiling(self, address: Address) -> int:
         """Largest UDP payload in bytes that the interface towards an address carries (`udp_socket.path_ceiling`)."""
@@ -256,7 +279,9 @@ class UdpEndpoint:
             self._receive_one(now)
         else:
             self._receive_many(now)
-        self._arrivals.burst_end()
+        self._behind = self._arrivals.burst_end()
+        if self._behind:
+            self._woken_at = math.inf
         if self._attached is not None:
             self._attached.burst_end(now)
 
@@ -275,9 +300,18 @@ class UdpEndpoint:
                 while at < count and arrived[at].source == source:
                     bursts.append(arrived[at][1:])
                     at += 1
-                self._received(source, bursts, now, None)
+                if not self._behind or not self._crowded(source, bursts):
+                    self._received(source, bursts, now, None)
             if count < self._receiver.most:
                 break
+
+    def _crowded(self, source: bytes, bursts: list[tuple[memoryview, int]]) -> bool:
+        """Whether bursts are of a link of which enough waits: then they are dropped as they are, but for handshakes."""
+        link = self._links.get(source)
+        if link is None or not self._arrivals.crowded(link) or any(view[:1] != _RECORD for view, _ in bursts):
+            return False
+        self.drops.count(DropReason.RECORD_LATE, sum(-(-len(view) // max(1, size)) for view, size in bursts))
+        return True
 
     def _receive_one(self, now: float) -> None:
         """Take one datagram or burst: mostly all there is, by the shortest way. If not, we are called again."""

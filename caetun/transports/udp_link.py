@@ -57,6 +57,11 @@ class UdpLink:
         """Largest datagram in bytes that the local interface could send to this far end, now."""
         return self._endpoint.ceiling(self.address)
 
+    @property
+    def seen_from(self) -> tuple[str, int]:
+        """The address and port of ours from which datagrams leave for there, before any NAT."""
+        return self._endpoint.seen_from(self.address)
+
     def resize(self, datagram: int) -> None:
         """Use datagrams of this many bytes from now on."""
         self.datagram = datagram
@@ -84,6 +89,10 @@ class UdpLink:
         """Send handshake messages."""
         for message in messages:
             self._endpoint.send_burst([message], len(message), self, 1)
+
+    def classify(self, traffic_class: int) -> None:
+        """Send with these bits of the IP header from now on: all links of the socket do."""
+        self._endpoint.classify(traffic_class)
 
     def close(self) -> None:
         """Nothing: there is no connection."""

@@ -105,6 +105,16 @@ def path_ceiling(family: socket.AddressFamily, address: Address, mark: int = 0) 
     return max(0, min(mtu - overhead, MAX_BURST))
 
 
+def source_towards(family: socket.AddressFamily, address: Address) -> str:
+    """The address of this host from which datagrams leave for an address; "" if nobody knows, as without a route."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0]).removeprefix("::ffff:")
+    except OSError:
+        return ""
+
+
 def burst_size(ancillary: Iterable[tuple[int, int, bytes]], length: int) -> int:
     """Bytes of each datagram in a burst of `length` bytes, by the control messages that came with it."""
     for level, kind, data in ancillary:
@@ -116,6 +126,15 @@ def burst_size(ancillary: Iterable[tuple[int, int, bytes]], length: int) -> int:
 def segment_option(size: int) -> list[tuple[int, int, Any]]:
     """The control message that has the kernel cut what is sent into datagrams of `size` bytes."""
     return [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("@H", size))]
+
+
+def set_traffic_class(sock: socket.socket, traffic_class: int) -> None:
+    """The eight bits of IPv4's TOS and IPv6's traffic class in what is sent; what the kernel refuses is left away."""
+    with contextlib.suppress(OSError):  # an IPv6 socket needs it, too, for mapped IPv4 addresses
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, traffic_class)
+    if sock.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, traffic_class)
 
 
 def _tune(sock: socket.socket) -> None:

@@ -24,6 +24,7 @@ from websockets.uri import WebSocketURI
 from caetun.errors import NetworkError
 from caetun.transports.base import Context, Endpoint, Link, Options, Target
 from caetun.transports.pipes import Pipe, describe, open_pipe
+from caetun.transports.registry import DEFAULT_PORTS
 from caetun.transports.site import SERVER
 from caetun.transports.stream import StreamLink
 from caetun.transports.talk import Talk
@@ -33,8 +34,6 @@ from caetun.wire.websocket import POLICY, Answer, WebSocketCodec, read_answer
 # fixed by the specification
 _HEAD_END: Final = b"\r\n\r\n"
 _SWITCHING: Final = 101
-_PORTS: Final = {"ws": 80, "wss": 443}
-
 _PATH: Final = "/%:@!$&'()*+,;="
 """What a URL's path holds as it is, beside letters and digits (RFC 3986, section 3.3)."""
 _QUERY: Final = f"{_PATH}?"
@@ -79,12 +78,11 @@ class WebSocketLink(StreamLink):
         context: Context,
         *,
         name: str,
-        source: str,
         first: bytes = b"",
         proven: bool = False,
     ) -> None:
         """As a StreamLink, once the opening handshake is over."""
-        super().__init__(pipe, codec, context, name=name, source=source, first=first, proven=proven)
+        super().__init__(pipe, codec, context, name=name, first=first, proven=proven)
         # What is unmasked is an object of its own, of up to 64 KiB: in plain TCP there are none, see heap.py.
         self._frames = codec
         self._loop = context.loop
@@ -129,7 +127,7 @@ class WebSocketTransport:
     def __init__(self, name: str) -> None:
         """`name`: the scheme."""
         self.name = name
-        self.default_port = _PORTS[name]
+        self.default_port = DEFAULT_PORTS[name]
 
     def listen(self, where: Target, context: Context) -> Endpoint:
         """Wait for far ends, on a socket shared with the other stream transports of the same address."""
@@ -157,10 +155,7 @@ class WebSocketTransport:
             pipe.close()
             raise
         codec = WebSocketCodec(client=True, entropy=secrets.token_bytes)
-        address, port = pipe.far
-        link = WebSocketLink(
-            pipe, codec, context, name=f"{self.name} {where}", source=f"{address} {port}", first=first, proven=True
-        )
+        link = WebSocketLink(pipe, codec, context, name=f"{self.name} {where}", first=first, proven=True)
         return [link]
 
     async def _open(self, pipe: Pipe, target: Target, where: str, context: Context) -> bytes:
@@ -193,9 +188,7 @@ WS = WebSocketTransport("ws")
 WSS = WebSocketTransport("wss")
 
 
-def accept(
-    pipe: Pipe, request: Request, context: Context, *, name: str, source: str, first: bytes
-) -> WebSocketLink | None:
+def accept(pipe: Pipe, request: Request, context: Context, *, name: str, first: bytes) -> WebSocketLink | None:
     """The link, unproven and not started, that an opening request asks for; None if it does not ask rightly.
 
     `first`: what was read behind the request. The answer is on its way when this returns.
@@ -204,7 +197,7 @@ def accept(
     if answer is None:
         return None
     codec = WebSocketCodec(client=False, entropy=secrets.token_bytes)
-    link = WebSocketLink(pipe, codec, context, name=name, source=source, first=first)
+    link = WebSocketLink(pipe, codec, context, name=name, first=first)
     link.send_bytes(answer)
     return link
 

@@ -40,3 +40,19 @@ def adjusted(check: int, old: int, new: int) -> int:
 def adjusted_sum(partial: int, old: int, new: int) -> int:
     """The same for a partial sum, which is not complemented: what NEEDS_CSUM leaves in the checksum field."""
     return fold(partial + (old ^ 0xFFFF) + new)
+
+
+def exchanged(check: int, old: bytes, new: bytes, odd: bool = False) -> int:
+    """The checksum `check` after bytes it covers went from `old` to `new`, of one length (RFC 1624, equation 3).
+
+    `odd`: whether they begin at an odd place of what is covered. The result is never 0xFFFF.
+    """
+    return exchanged_sum(check ^ 0xFFFF, old, new, odd) ^ 0xFFFF
+
+
+def exchanged_sum(partial: int, old: bytes, new: bytes, odd: bool = False) -> int:
+    """The same for a partial sum, which is not complemented; never 0, as some word of a real packet is not."""
+    difference = int.from_bytes(new, "big") - int.from_bytes(old, "big")
+    if (len(new) + odd) & 1:  # the last byte is the high one of its word; 256 is a rotation by one byte
+        difference <<= 8
+    return (partial + difference) % 0xFFFF or 0xFFFF

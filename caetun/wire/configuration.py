@@ -26,6 +26,8 @@ _WORD: Final = 64
 _LINE: Final = 256
 
 Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=_WORD, pattern=r"^[\x20-\x7e]*$")]
+Methods: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE, pattern=r"^[a-z0-9,-]*$")]
+"""Names with commas, best first, or none."""
 Line: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE)]
 Words: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)]
 Places: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]
@@ -47,7 +49,7 @@ class Offer(Message, frozen=True):
     mode: Word
     mtu: Mtu
     version: Annotated[int, msgspec.Meta(ge=1, le=65535)] = VERSION
-    compression: Word = "none"
+    compression: Methods = "none"
     features: Words = ()
     """Names, sorted."""
 
@@ -66,7 +68,7 @@ class Assigned(msgspec.Struct, frozen=True, omit_defaults=True):
     mtu: Mtu | None = None
     keepalive: Annotated[float, msgspec.Meta(ge=1, le=3600)] | None = None
     """Seconds."""
-    compression: Word | None = None
+    compression: Methods | None = None
     cipher: Words = ()
     """Best first."""
 

@@ -154,6 +154,18 @@ class Batch:
         """Where each element starts and stops."""
         return zip(self.starts, [*self.starts, self.end][1:], strict=True)
 
+    def keep(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Forget all elements but those at these places, which are given in order."""
+        starts, view, end = self.starts, self.view, 0
+        starts.clear()
+        for start, stop in spans:
+            starts.append(end)
+            after = end + stop - start
+            if end != start:
+                view[end:after] = view[start:stop]
+            end = after
+        self.end = end
+
     def frame(self, start: int, stop: int) -> tuple[memoryview, bytes]:
         """The frame and virtio_net_hdr of the element in `buffer[start:stop]`."""
         kind = self.buffer[start]

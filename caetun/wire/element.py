@@ -21,6 +21,7 @@ SUPERFRAME: Final = 3
 SEGMENT: Final = 4
 FRAGMENT: Final = 5
 CONTROL: Final = 6
+COMPRESSED: Final = 7
 
 HEAD: Final = struct.Struct(">I")
 """Kind and length of the body in one integer: `kind << 24 | length`."""

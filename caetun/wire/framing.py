@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, Protocol
 
 from caetun.errors import Malformed
 from caetun.types import Buffer, DropReason
+from caetun.wire.handshake import only_challenges
 from caetun.wire.record import HEADER, HEADER_SIZE, INITIATION, RECORD, Record
 
 # fixed by the specification
@@ -116,11 +117,35 @@ def read_record(message: Buffer) -> Record | None:
     return Record(session, counter, message[HEADER_SIZE:])
 
 
-def opening_messages(first: Buffer) -> int:
-    """How many messages a far end may need before it has said something that can be answered, by the first of them.
+class FirstWords:
+    """What a far end has said that nobody has answered yet: by its first message, how much more it may need for that.
 
-    A handshake message is cut into 1..4 pieces, on streams too, and only the last one makes it whole.
+    A handshake message is cut into 1..4 pieces, on streams too, and only the last one makes it whole. A challenge (a
+    cookie reply) is no answer, and makes it say all of it again.
     """
-    if len(first) > _PIECES_AT and first[0] == INITIATION and first[_PIECES_AT] <= _PIECE_LIMIT:
-        return max(1, first[_PIECES_AT])
-    return 1
+
+    __slots__ = ("_left", "_whole")
+
+    def __init__(self) -> None:
+        self._whole = 0
+        """Messages that the first one announced; 0 before it."""
+        self._left = 0
+
+    def heard(self, message: Buffer) -> None:
+        """One more message has come."""
+        if not self._whole:
+            in_pieces = len(message) > _PIECES_AT and message[0] == INITIATION and message[_PIECES_AT] <= _PIECE_LIMIT
+            self._left = self._whole = max(1, message[_PIECES_AT]) if in_pieces else 1
+        self._left -= 1
+
+    def answered(self, messages: Sequence[Buffer]) -> bool:
+        """Messages are being sent to it; returns whether they are an answer."""
+        if only_challenges(messages):
+            self._left += self._whole
+            return False
+        return True
+
+    @property
+    def over(self) -> bool:
+        """Whether it should have been answered by now."""
+        return self._left <= 0

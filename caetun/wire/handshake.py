@@ -31,10 +31,11 @@ What the codes are computed with is no business of this module: see `session/coo
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from caetun.errors import Malformed
-from caetun.types import DropReason
+from caetun.types import Buffer, DropReason
 from caetun.wire.record import COOKIE_REPLY, INITIATION, RESPONSE
 from caetun.wire.tls import MAX_FLIGHT_PARTS
 
@@ -114,6 +115,12 @@ def cut(header: Header, message: bytes) -> list[bytes]:
 
 def _most_parts(suite: int) -> int:
     return MAX_PARTS if suite < _FIRST_FLIGHT else MAX_FLIGHT_PARTS
+
+
+def only_challenges(messages: Sequence[Buffer]) -> bool:
+    """Whether messages just ask the far end to show that its address is its own (cookie replies): being sent those it
+    has proven nothing, and it will repeat what it has said."""
+    return all(len(message) and message[0] == COOKIE_REPLY for message in messages)
 
 
 def decode_type(datagram: bytes) -> int:

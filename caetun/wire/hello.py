@@ -9,6 +9,7 @@ Unknown types are skipped, so that a later version may add some; a type occurs a
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,7 @@ ENCAPSULATION_KEY: Final = 5
 CIPHERTEXT: Final = 6
 MAX_RECORD: Final = 7
 INCARNATION: Final = 8
+COMPRESSION: Final = 9
 LENGTHS: Final = {
     TIME: 12,
     MODE: 1,
@@ -36,7 +38,8 @@ LENGTHS: Final = {
     MAX_RECORD: 4,
     INCARNATION: 8,
 }
-"""Bytes of each field's value."""
+"""Bytes of each field's value, where it has one length."""
+MAX_METHODS: Final = 8
 MODE_NUMBERS: Final = {Mode.TUN: 1, Mode.TAP: 2}
 DEFAULT_MTU: Final = 1500
 DEFAULT_MAX_RECORD: Final = 1440
@@ -47,6 +50,8 @@ SMALLEST_MAX_RECORD: Final = 1024
 _FIELD: Final = struct.Struct(">BH")
 _TIME: Final = struct.Struct(">QI")
 _SECOND: Final = 1_000_000_000
+_METHOD: Final = re.compile(b"[a-z0-9-]{1,16}")
+_KNOWN: Final = frozenset((*LENGTHS, COMPRESSION))
 _MODES: Final = {number: mode for mode, number in MODE_NUMBERS.items()}
 
 
@@ -64,6 +69,8 @@ class Hello:
     incarnation: int = 0
     """By which the far end knows whether this side remembers what was said on the control channel: 64 bits, chosen when
     it began or forgot; 0: it has no control channel."""
+    compression: tuple[str, ...] = ()
+    """Methods of compression it takes, at most 8, each 1..16 of a-z, 0-9 and '-'."""
 
     def __post_init__(self) -> None:
         if not (
@@ -73,6 +80,10 @@ class Hello:
             and 0 <= self.incarnation < 1 << 64
         ):
             raise ValueError(f"a number in {self} is out of its range")
+        if len(self.compression) > MAX_METHODS or not all(
+            _METHOD.fullmatch(name.encode()) for name in self.compression
+        ):
+            raise ValueError(f"{self.compression} are too many methods of compression, or no names")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,7 @@ def encode_greeting(greeting: Greeting) -> bytes:
         CIPHERTEXT: greeting.ciphertext,
         MAX_RECORD: hello.max_record.to_bytes(4, "big"),
         INCARNATION: hello.incarnation.to_bytes(8, "big") if hello.incarnation else None,
+        COMPRESSION: ",".join(hello.compression).encode() or None,
     }
     return b"".join(_FIELD.pack(kind, len(value)) + value for kind, value in fields.items() if value is not None)
 
@@ -120,8 +132,9 @@ def decode_greeting(payload: bytes, kind: int) -> Greeting:
             _number(fields, MTU, DEFAULT_MTU),
             _number(fields, MAX_RECORD, DEFAULT_MAX_RECORD),
             _number(fields, INCARNATION, 0),
+            tuple(fields[COMPRESSION].decode().split(",")) if COMPRESSION in fields else (),
         )
-    except ValueError as error:
+    except ValueError as error:  # UnicodeDecodeError too
         raise _malformed(str(error)) from None
     return Greeting(hello, _decode_time(fields.get(TIME)), fields.get(ENCAPSULATION_KEY), fields.get(CIPHERTEXT))
 
@@ -139,7 +152,7 @@ def _decode_fields(payload: bytes) -> dict[int, bytes]:
         if at + length > len(payload) or kind in seen or LENGTHS.get(kind, length) != length:
             raise _malformed(f"field {kind}")
         seen.add(kind)
-        if kind in LENGTHS:
+        if kind in _KNOWN:
             fields[kind] = payload[at : at + length]
         at += length
     return fields

@@ -146,6 +146,20 @@ def _behind_extensions(frame: Buffer, at: int, protocol: int) -> tuple[int, int,
     raise Malformed(DropReason.FRAME_SHORT, f"more than {MAX_EXTENSIONS} extension headers")
 
 
+def ends(packet: Buffer) -> tuple[bytes, bytes] | None:
+    """Source and destination; None if it is no IP packet, or shorter than its header."""
+    if len(packet) >= IPV4_HEADER_SIZE and packet[0] >> 4 == IPV4:
+        return bytes(packet[IPV4_SOURCE_AT:IPV4_DESTINATION_AT]), bytes(packet[IPV4_DESTINATION_AT:IPV4_HEADER_SIZE])
+    if len(packet) >= IPV6_HEADER_SIZE and packet[0] >> 4 == IPV6:
+        return bytes(packet[IPV6_SOURCE_AT:IPV6_DESTINATION_AT]), bytes(packet[IPV6_DESTINATION_AT:IPV6_HEADER_SIZE])
+    return None
+
+
+def is_to_many(address: bytes) -> bool:
+    """Whether an address, 4 or 16 bytes, is a multicast one, or IPv4's limited broadcast."""
+    return address[0] == 0xFF if len(address) == 16 else address[0] >> 4 == 0xE or address == b"\xff\xff\xff\xff"
+
+
 def hops(frame: Buffer, at: int) -> int:
     """The hop limit (TTL) of the packet that begins at `at`, whose IP header is there."""
     return frame[at + (IPV4_HOPS_AT if frame[at] >> 4 == IPV4 else IPV6_HOPS_AT)]

@@ -69,7 +69,7 @@ def test_ports_say_why_they_are_muted_and_for_how_long() -> None:
     place.hears(OFFICE, probe)
     assert place.rows("ports", 11.0) == [
         {"port": "local", "state": "up", "addresses": 0, "router": "yes", "for s": "", "why": ""},
-        {"port": "attic", "state": "up", "addresses": 1, "router": "", "for s": "", "why": ""},
+        {"port": "attic", "state": "up", "addresses": 0, "router": "", "for s": "", "why": ""},
         {
             "port": "office",
             "state": "muted",

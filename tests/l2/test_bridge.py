@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caetun.l2.bridge import MUTE_SECONDS, NOWHERE, BpduPolicy, Bridge, PortSettings
+from caetun.l2.bridge import MAX_PROBED, MUTE_SECONDS, NOWHERE, BpduPolicy, Bridge, PortSettings
 from caetun.l2.loop import FRESH_SECONDS, LoopProbes
 from caetun.l2.snooping import SnoopingSettings
 from caetun.l2.storm import DEFAULTS, Rate, Storm
@@ -204,6 +204,16 @@ class TestLoops:
         assert goes(switch, 2, frame(2, BROADCAST), 10.1 + MUTE_SECONDS) == {0, 1}
         assert [notice.event for notice in switch.notices] == ["bridge.muted", "bridge.unmuted"]
 
+    def test_who_was_reached_the_other_way_is_looked_for_when_the_port_is_back(self) -> None:
+        switch = bridge()
+        goes(switch, 2, self.probe(switch, 1, 10.0), 10.1)
+        assert switch.tick(10.1)[1], "groups are asked for anew, too"
+        assert goes(switch, 1, frame(7, BROADCAST), 11.0) == {0}
+        assert goes(switch, 0, frame(8, 7), 11.1) == {1}
+        wanted = switch.tick(10.1 + MUTE_SECONDS)[1]
+        assert goes(switch, 0, frame(8, 7), 10.2 + MUTE_SECONDS) == {1, 2}
+        assert wanted
+
     def test_a_loop_that_stays_keeps_the_port_muted(self) -> None:
         switch = bridge()
         goes(switch, 2, self.probe(switch, 1, 10.0), 10.1)
@@ -219,10 +229,18 @@ class TestLoops:
     def test_nobody_else_can_mute_a_port(self) -> None:
         switch, now = bridge(), 10.0
         probe = self.probe(switch, 1, now)
-        for other in (LoopProbes(b"\1" * 32, mac(9)).make(1, now), probe[:15] + b"\0" + probe[16:], probe[:40]):
+        for other in (LoopProbes(b"\1" * 32, mac(9)).make(1, 0, now), probe[:15] + b"\0" + probe[16:], probe[:40]):
             goes(switch, 2, other, now)
         goes(switch, 2, probe, now + FRESH_SECONDS + 1)
         assert switch.muted == []
+
+    def test_who_was_seen_where_he_is_not_is_found_again(self) -> None:
+        switch = bridge()
+        for number in range(10):  # local's frames come back by the other ports
+            goes(switch, 0 if number == 0 else 1 + number % 2, frame(7, BROADCAST), 9.0 + number / 10)
+        goes(switch, 2, self.probe(switch, 1, 10.0), 10.1)
+        assert goes(switch, 0, frame(7, BROADCAST), 10.2) == {1}
+        assert goes(switch, 1, frame(8, 7), 10.3) == {0}
 
     def test_a_flapping_address_is_held_and_told(self) -> None:
         drops = Drops()
@@ -232,6 +250,64 @@ class TestLoops:
         assert drops[DropReason.BRIDGE_FLAPPING] > 0
         assert len(switch.notices) == 1
         assert "keeps moving" in switch.notices[0].text
+
+
+class TestLoopsOfVlans:
+    """Two trunks that carry VLANs 7 and 8 with tags, and a port in VLAN 7."""
+
+    def switch(self) -> Bridge:
+        seven_and_eight = trunk(frozenset({7, 8}))
+        return bridge(
+            PortSettings("attic", vlans=seven_and_eight),
+            PortSettings("office", vlans=seven_and_eight),
+            PortSettings("shed", vlans=access(7)),
+            PortSettings("barn", vlans=access(8)),
+        )
+
+    def probes(self, switch: Bridge, port: int, now: float) -> dict[int, bytes]:
+        return {emission.vlan: emission.frame for emission in switch.tick(now)[0] if emission.port == port}
+
+    def tagged(self, probe: bytes, vlan: int) -> bytes:
+        return probe[:12] + b"\x81\0" + vlan.to_bytes(2, "big") + probe[12:]
+
+    def test_a_trunk_is_probed_where_somebody_is(self) -> None:
+        switch = self.switch()
+        assert self.probes(switch, 0, 10.0).keys() == set()
+        assert self.probes(switch, 2, 12.0).keys() == {7}
+        goes(switch, 1, frame(1, BROADCAST, tag=b"\x81\0\0\x08"), 13.0)
+        assert self.probes(switch, 0, 14.0).keys() == {8}
+        assert self.probes(switch, 2, 16.0).keys() == {7}
+
+    def test_a_loop_of_one_vlan_is_found(self) -> None:
+        switch = self.switch()
+        goes(switch, 1, frame(1, BROADCAST, tag=b"\x81\0\0\x08"), 9.0)
+        probe = self.probes(switch, 0, 10.0)[8]
+        assert goes(switch, 1, self.tagged(probe, 8), 10.1) == set()
+        assert switch.muted == [1]
+
+    def test_it_may_come_back_without_its_tag(self) -> None:
+        switch = self.switch()
+        goes(switch, 1, frame(1, BROADCAST, tag=b"\x81\0\0\x07"), 9.0)
+        probe = self.probes(switch, 0, 10.0)[7]
+        goes(switch, 2, probe, 10.1)
+        assert switch.muted == [2]
+
+    def test_two_vlans_that_are_one_outside_are_no_loop(self) -> None:
+        switch = self.switch()
+        assert goes(switch, 3, self.probes(switch, 2, 10.0)[7], 10.1) == set()
+        assert switch.muted == []
+
+    def test_many_vlans_take_turns(self) -> None:
+        every = trunk(None)
+        switch = bridge(PortSettings("attic", vlans=every), PortSettings("office", vlans=every))
+        for vlan in range(1, 101):
+            goes(switch, 1, frame(1, BROADCAST, tag=b"\x81\0" + vlan.to_bytes(2, "big")), 1.0)
+        seen: set[int] = set()
+        for second in range(10, 20, 2):
+            some = self.probes(switch, 0, float(second)).keys()
+            assert len(some) == MAX_PROBED
+            seen |= some
+        assert len(seen) == 100
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.binary(min_size=14, max_size=90), st.floats(0, 10)), max_size=30))

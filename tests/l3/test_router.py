@@ -249,3 +249,75 @@ def test_routes_for_people() -> None:
     assert rows["10.1.0.0/24"] == ("", "down", 0)
     assert rows[f"{HUB}/32"][1:] == ("this host", 0)
     assert rows["10.88.0.0/24"][1:] == ("nobody", 0)
+
+
+class TestMember:
+    """Of a mesh: the hub is port 1, another member, Carol, port 2."""
+
+    CAROL = "10.88.0.4"
+
+    def make(self) -> Router:
+        router = Router(Table(), Answers(Mode.TUN, Drops()), Drops(), patient=True, hub=1)
+        router.add_routes(LOCAL, [ip_network(ALICE)])
+        router.add_routes(1, [ip_network("0.0.0.0/0")])
+        router.add_port(1, None, 0.0)
+        router.set_routes(2, [ip_network(self.CAROL), ip_network("10.4.0.0/16")])
+        return router
+
+    def port(self, router: Router, address: str) -> int:
+        ((ports, _),) = contents(router.outbound(batch(packet(ALICE, address)), 0.0))
+        return ports[0]
+
+    def test_what_is_for_carol_goes_by_the_hub_unless_there_is_a_direct_way_that_works(self) -> None:
+        router = self.make()
+        assert self.port(router, self.CAROL) == 1
+        router.add_port(2, None, 0.0)
+        assert [self.port(router, each) for each in (self.CAROL, "10.4.1.1", BOB)] == [2, 2, 1]
+        router.suspect(2, True)
+        assert self.port(router, self.CAROL) == 1
+        assert {prefix: state for prefix, _, state, _ in router.rows()}[f"{self.CAROL}/32"] == "by the hub"
+        router.suspect(2, False)
+        assert self.port(router, self.CAROL) == 2
+        router.suspect(2, True)
+        router.remove_port(2)
+        assert self.port(router, self.CAROL) == 1
+        router.add_port(2, None, 0.0)
+        assert self.port(router, self.CAROL) == 2, "what comes up anew is not suspect"
+
+    def test_routes_that_change_take_nothing_from_others(self) -> None:
+        router = self.make()
+        router.add_port(2, None, 0.0)
+        router.set_routes(2, [ip_network("0.0.0.0/0"), ip_network(ALICE), ip_network("10.5.0.0/16")])
+        assert [self.port(router, each) for each in (self.CAROL, "10.5.1.1", "192.0.2.1")] == [1, 2, 1]
+        assert router.table.find(bytes((10, 88, 0, 2))).port == LOCAL
+
+    def test_carols_packets_are_hers_directly_and_by_the_hub_and_nobody_elses(self) -> None:
+        router = self.make()
+        router.add_port(2, None, 0.0)
+        hers, bobs = frames(packet(self.CAROL, ALICE)), frames(packet(BOB, ALICE))
+        assert router.inbound(2, hers, 0.0) == (hers, [])
+        assert router.inbound(1, hers, 0.0) == (hers, [])
+        assert router.inbound(1, bobs, 0.0) == (bobs, [])
+        assert router.inbound(2, bobs, 0.0) == ([], [])
+        assert router.inbound(1, frames(packet(ALICE, ALICE)), 0.0) == ([], [])
+
+    def test_nothing_is_passed_on(self) -> None:
+        router = self.make()
+        router.add_port(2, None, 0.0)
+        for destination in (BOB, "10.1.0.9"):
+            came = frames(packet(self.CAROL, destination))
+            assert router.inbound(2, came, 0.0) == (came, [])
+
+    def test_who_sends_by_the_hub_though_there_is_a_direct_way_is_noticed(self) -> None:
+        router = self.make()
+        hers = frames(packet(self.CAROL, ALICE))
+        router.inbound(1, hers, 0.0)
+        assert router.avoided() == []
+        router.add_port(2, None, 0.0)
+        router.inbound(2, hers, 0.0)
+        assert router.avoided() == []
+        router.inbound(1, hers, 0.0)
+        assert (router.avoided(), router.avoided()) == ([2], [])
+        router.suspect(2, True)
+        router.inbound(1, hers, 0.0)
+        assert router.avoided() == [], "that is known"

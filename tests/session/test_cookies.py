@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from caetun.errors import Refused
-from caetun.session.cookies import COOKIE_SECONDS, CookieMint, Envelopes, mac, mac1_key
+from caetun.session.cookies import COOKIE_SECONDS, MAX_KEPT, CookieMint, Envelopes, mac, mac1_key
 from caetun.session.identity import SecretIdentity
 from caetun.session.noise import Entropy
 from caetun.types import DropReason
@@ -111,10 +111,40 @@ def test_a_cookie_for_another_message_is_refused() -> None:
     mint, envelopes = CookieMint(IDENTITY.target, counting_entropy()), Envelopes(IDENTITY)
     old = post(envelopes, 0.0, sender=1)
     post(envelopes, 1.0, sender=2)
-    for sender, reason in ((1, DropReason.HANDSHAKE_UNEXPECTED), (2, DropReason.HANDSHAKE_FORGED)):
+    for sender, reason in ((3, DropReason.HANDSHAKE_UNEXPECTED), (2, DropReason.HANDSHAKE_FORGED)):
         with pytest.raises(Refused) as refused:
             envelopes.take_cookie(decode_cookie_reply(demand(mint, old, 1.0, sender)), 1.0)
         assert refused.value.reason is reason
+
+
+def test_initiations_that_race_by_several_links_are_all_repeated() -> None:
+    """Each far address has a cookie of its own, and the answers come in any order."""
+    mint, envelopes = CookieMint(IDENTITY.target, counting_entropy()), Envelopes(IDENTITY)
+    sources = [f"192.0.2.1 {port}" for port in range(4500, 4504)]
+    sent = {source: post(envelopes, 0.0, sender) for sender, source in enumerate(sources)}
+    for sender, source in reversed([*enumerate(sources)]):
+        reply = demand(mint, sent[source], 0.1, sender, source)
+        (again,) = envelopes.take_cookie(decode_cookie_reply(reply), 0.2)
+        assert mint.right(decode_codes(again), source, 0.2)
+
+
+@pytest.mark.parametrize("kind", [INITIATION, RESPONSE])
+def test_only_so_many_are_kept(kind: int) -> None:
+    mint, envelopes = CookieMint(IDENTITY.target, counting_entropy()), Envelopes(IDENTITY)
+    kept = MAX_KEPT[kind]
+    sent = [envelopes.post(PEER, header(sender, kind), b"noise", 0.0)[0] for sender in range(3 * kept)]
+    assert len(envelopes._sent) == kept
+    for sender, datagram in enumerate(sent):
+        reply = decode_cookie_reply(demand(mint, datagram, 0.0, sender))
+        if sender >= len(sent) - kept:
+            assert envelopes.take_cookie(reply, 0.0)
+            continue
+        with pytest.raises(Refused) as refused:
+            envelopes.take_cookie(reply, 0.0)
+        assert refused.value.reason is DropReason.HANDSHAKE_UNEXPECTED
+    envelopes.forget(PEER, kind)
+    assert not envelopes._sent
+    assert not envelopes._order
 
 
 def test_initiation_and_response_to_a_peer_are_kept_apart() -> None:

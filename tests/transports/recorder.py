@@ -48,7 +48,7 @@ class Recorder:
         self.drains += 1
         self.news.set()
 
-    def burst_end(self) -> None:
+    def burst_end(self) -> bool:
         self.ends += 1
         self.unended = False
         self.news.set()

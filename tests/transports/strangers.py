@@ -20,6 +20,7 @@ from tests.transports.stream_ends import context_for
 KINDS: Final = ("tcp", "tls", "ws", "wss")
 PATH: Final = "/secret/path"
 RIGHT, WRONG = b"\x01\0\x01right", b"\x01\0\x01wrong"
+DOUBTED: Final = b"\x01\0\x01doubted"
 NOT_FOUND: Final = b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"
 UPGRADE: Final = (
     b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -104,10 +105,12 @@ class House:
 
 
 class Core(Recorder):
-    """Answers as the core does: at once, and only what is authentic."""
+    """Answers as the core does: at once, and only what is authentic. Demands a cookie of those in doubt."""
 
     def messages(self, link: Link, messages: list[bytes]) -> None:
         super().messages(link, messages)
+        if DOUBTED in messages:
+            link.send_messages([b"\x03\0\x01cookie"])
         if RIGHT in messages:
             link.send_messages([b"\x02\0\x01answer"])
 

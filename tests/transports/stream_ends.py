@@ -132,8 +132,7 @@ class StreamEnd:
     def start(self, reactor: Reactor, arrivals: Arrivals, sessions: Sessions) -> None:
         host, port = self._pipe.far
         context = context_for(arrivals, self._drops, sessions)
-        name, source = self._name(host, port), f"{host} {port}"
-        self.link = self._link(self._pipe, self._codec(), context, name=name, source=source, proven=True)
+        self.link = self._link(self._pipe, self._codec(), context, name=self._name(host, port), proven=True)
         self.link.start()
 
     def close(self) -> None:

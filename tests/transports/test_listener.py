@@ -18,7 +18,7 @@ from caetun.transports.base import Target
 from caetun.transports.listener import stream_listener
 from caetun.types import DropReason
 from caetun.wire.record import Record
-from tests.transports.strangers import KINDS, NOT_FOUND, PATH, RIGHT, UPGRADE, Hub, careless, client_hello
+from tests.transports.strangers import DOUBTED, KINDS, NOT_FOUND, PATH, RIGHT, UPGRADE, Hub, careless, client_hello
 
 
 @pytest.fixture
@@ -64,6 +64,25 @@ class TestFarEnds:
             assert await stranger.everything() == b""  # it has run out of time, and came later
         near.send([Record(7, 1, b"still here" * 3)])
         await hub.core.until(lambda: hub.core.got)
+        assert hub.drops == {DropReason.STREAM_TIMEOUT: 1}
+        await hub.close()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    async def test_who_is_asked_for_a_cookie_may_go_on_and_is_timed(
+        self, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        monkeypatch.setattr(listening, "PROOF_SECONDS", 0.5)
+        hub = Hub(kind)
+        idler, near = await hub.dial(kind), await hub.dial(kind)
+        for link in (idler, near):
+            link.send_messages([DOUBTED])
+        await hub.caller.until(lambda: len(hub.caller.heard) == 2)
+        assert hub.listener.guests == 2
+        near.send_messages([RIGHT])
+        await hub.caller.until(lambda: len(hub.caller.heard) == 3)
+        assert hub.listener.guests == 1
+        await hub.caller.until(lambda: hub.caller.gone)
+        assert [link for link, _ in hub.caller.gone] == [idler]
         assert hub.drops == {DropReason.STREAM_TIMEOUT: 1}
         await hub.close()
 

@@ -413,6 +413,24 @@ async def test_whoever_says_nothing_is_sent_away_in_time(end: QuicEnd, monkeypat
     stranger.close()
 
 
+async def test_who_is_only_asked_for_a_cookie_is_a_stranger_still(
+    end: QuicEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic_link, "PROVE_SECONDS", 0.5)
+    stranger = Stranger(end)
+    await until(lambda: stranger.quic._handshake_complete)
+    stranger.quic.send_datagram_frame(b"\x01\0\x01hello")
+    stranger.flush()
+    await until(lambda: end.hears.links)
+    (link,) = end.hears.links
+    link.send_messages([b"\x03cookie"])
+    assert len(end.quic._strangers) == 1
+    await until(lambda: stranger.ended)
+    assert end.drops == {DropReason.QUIC_STRANGER: 1}
+    assert len(end.quic) == 0
+    stranger.close()
+
+
 async def test_of_many_strangers_the_new_ones_must_show_their_address(end: QuicEnd) -> None:
     strangers = [Stranger(end) for _ in range(RETRY_STRANGERS + 4)]
     await until(lambda: all(stranger.quic._handshake_complete for stranger in strangers))
@@ -425,7 +443,8 @@ async def test_of_many_strangers_the_new_ones_must_show_their_address(end: QuicE
         stranger.close()
 
 
-async def test_strangers_have_a_cap_and_proven_links_stay(end: QuicEnd) -> None:
+async def test_strangers_have_a_cap_and_proven_links_stay(end: QuicEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quic_link, "PROVE_SECONDS", 100.0)  # a busy machine takes its time to make so many
     friend = Stranger(end)
     await until(lambda: friend.quic._handshake_complete)
     friend.quic.send_datagram_frame(b"\x01hello")

@@ -85,7 +85,6 @@ class Conversation:
             codec or LengthCodec(),
             self.context,
             name="tcp far",
-            source="far 1",
             first=first,
             proven=proven,
         )
@@ -278,7 +277,7 @@ class TestSending:
     async def test_a_link_we_have_called_reads_from_its_first_message_on(self, talk: Conversation) -> None:
         ours, far = connected()
         talk.sockets += ours, far
-        link = StreamLink(PlainPipe(ours), LengthCodec(), talk.context, name="tcp far", source="far 1", proven=True)
+        link = StreamLink(PlainPipe(ours), LengthCodec(), talk.context, name="tcp far", proven=True)
         far.close()
         await talk.turns()
         assert talk.core.gone == []
@@ -320,6 +319,20 @@ class TestStrangers:
         talk.say(framed(bytes([INITIATION, 1, 2])))
         await talk.until(lambda: talk.happened)
         assert talk.happened == ["proven"]
+
+    async def test_who_is_asked_for_a_cookie_may_say_it_all_again_and_no_more(self, talk: Conversation) -> None:
+        link = talk.link(proven=False)
+        pieces = [bytes([INITIATION, number, 3]) for number in range(3)]
+        asked = iter([True])
+        talk.core.then = lambda link: link.send_messages([b"\x03cookie"]) if next(asked, False) else None
+        talk.say(framed(*pieces, *pieces[:-1]))
+        assert await talk.hear(11) == framed(b"\x03cookie")
+        await talk.until(lambda: len(talk.core.heard) == 5)
+        assert not link.proven
+        assert talk.happened == []
+        talk.say(framed(pieces[-1]))
+        await talk.until(lambda: talk.happened)
+        assert talk.happened == ["end", "stranger"]
 
     async def test_but_not_for_more_pieces_than_it_has(self, talk: Conversation) -> None:
         talk.link(proven=False)

@@ -258,7 +258,6 @@ class Conversation:
             WebSocketCodec(client, _chance.randbytes),
             context_for(self.core, self.drops),
             name="ws far",
-            source="far 1",
             proven=proven,
         )
         self.link.start()

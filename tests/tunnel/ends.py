@@ -42,9 +42,9 @@ _AT_ONCE: Final = 3
 """Echo requests that anybody may send without a pause between them."""
 _ORDINARY: Final = {"start", "peer.up", "path.mtu", "counters"}
 _STATE: Final = "/run/caetun-state"
-_RUNTIME: Final = "/run/caetun"
+RUNTIME: Final = "/run/caetun"
 """Hosts have a /run of their own: nothing of this machine's is touched, and two tunnels may have one device name."""
-_SOURCES: Final = str(Path(caetun.__file__).parents[1])
+SOURCES: Final = str(Path(caetun.__file__).parents[1])
 
 KeyMaker: TypeAlias = Callable[[Sequence[Host]], list[list[str]]]
 """Makes keys for two hosts; returns the arguments that each one needs."""
@@ -58,7 +58,7 @@ class End:
         host: Host,
         *arguments: str,
         command: Sequence[str] = (sys.executable, "-m", "caetun"),
-        path: str = _SOURCES,
+        path: str = SOURCES,
     ) -> None:
         """Starts it with these arguments and a log in JSON; `path`: its PYTHONPATH."""
         self.host = host
@@ -67,7 +67,7 @@ class End:
             [*command, *arguments, "--log-format", "json"],
             stdout=self._log,
             stderr=self._log,
-            environment={"PYTHONPATH": path, "STATE_DIRECTORY": _STATE, "RUNTIME_DIRECTORY": _RUNTIME},
+            environment={"PYTHONPATH": path, "STATE_DIRECTORY": _STATE, "RUNTIME_DIRECTORY": RUNTIME},
         )
 
     def __del__(self) -> None:

@@ -1,15 +1,12 @@
-"""A hub with several peers, each by another carrier: a switch that joins them, with multicast for those who want it."""
+"""A hub with several peers, each by another carrier: a switch that joins them."""
 
 from __future__ import annotations
 
 import base64
 import os
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -97,131 +94,9 @@ def test_tcp_from_peer_to_peer_arrives_as_sent(three: Star, here: int, there: in
     assert stream(three.sites[here], three.sites[there], three.inner(there), 0.3).octets > 1 << 20
 
 
-class Listener:
-    """A socket that has joined a group on the tunnel's device."""
-
-    def __init__(self, host: Host, group: str, source: str = "") -> None:
-        family = socket.AF_INET6 if ":" in group else socket.AF_INET
-        self.socket = host.socket(family, socket.SOCK_DGRAM)
-        self.socket.setblocking(False)
-        self.socket.bind((group, _PORT))
-        index = host.inside(lambda: socket.if_nametoindex("tap0"))
-        if family == socket.AF_INET6:
-            request = socket.inet_pton(family, group) + struct.pack("@I", index)
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
-        elif source:
-            # struct ip_mreq_source (ip(7), IP_ADD_SOURCE_MEMBERSHIP)
-            request = socket.inet_aton(group) + host_address(host) + socket.inet_aton(source)
-            self.socket.setsockopt(socket.IPPROTO_IP, 39, request)
-        else:
-            request = socket.inet_aton(group) + bytes(4) + struct.pack("@i", index)
-            self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
-
-    def count(self) -> int:
-        """Datagrams since it was last asked."""
-        found = 0
-        while True:
-            try:
-                self.socket.recv(2048)
-            except BlockingIOError:
-                return found
-            found += 1
-
-
-def host_address(host: Host) -> bytes:
-    shown = host.run(["ip", "-4", "-o", "address", "show", "dev", "tap0"])
-    return socket.inet_aton(shown.split(" inet ")[1].split("/")[0])
-
-
-class Sender:
-    """Sends to a group by the tunnel's device."""
-
-    def __init__(self, host: Host, group: str) -> None:
-        family = socket.AF_INET6 if ":" in group else socket.AF_INET
-        self.group = group
-        self.socket = host.socket(family, socket.SOCK_DGRAM)
-        index = host.inside(lambda: socket.if_nametoindex("tap0"))
-        if family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 4)
-        else:
-            self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, bytes(8) + struct.pack("@i", index))
-
-    def send(self, count: int = 1) -> None:
-        for _ in range(count):
-            self.socket.sendto(bytes(1000), (self.group, _PORT))
-
-
-@pytest.mark.parametrize("group", [GROUP, GROUP6])
-def test_multicast_reaches_those_who_asked_and_nobody_else(three: Star, group: str) -> None:
-    listener, sender = Listener(three.sites[1], group), Sender(three.sites[0], group)
-
-    def arrives() -> bool:
-        sender.send()
-        return listener.count() > 0
-
-    until(arrives, "the first datagram")
-    before = rx_packets(three.sites[2])
-    sender.send(200)
-    until(lambda: listener.count() > 0, "the stream")
-    assert rx_packets(three.sites[2]) - before < 20, "no payload at the third site, only what asks for members"
-    listener.socket.close()
-
-    def over() -> bool:
-        """Whether nothing comes to the site any more that has left."""
-        seen = rx_packets(three.sites[1])
-        sender.send(20)
-        time.sleep(0.1)
-        return rx_packets(three.sites[1]) - seen < 10
-
-    until(over, "the leave", 4.0)
-
-
-def rx_packets(host: Host) -> int:
-    """Packets that a site's device was given."""
-    text = host.inside(lambda: Path("/proc/thread-self/net/dev").read_text())
-    line = next(line for line in text.splitlines() if line.strip().startswith("tap0:"))
-    return int(line.split(":")[1].split()[1])
-
-
-def test_a_source_is_asked_for_by_name(three: Star) -> None:
-    listener = Listener(three.sites[1], "239.4.5.6", source=three.inner(0))
-    wanted, other = Sender(three.sites[0], "239.4.5.6"), Sender(three.sites[2], "239.4.5.6")
-
-    def arrives() -> bool:
-        wanted.send()
-        return listener.count() > 0
-
-    until(arrives, "the source that was asked for")
-    before = rx_packets(three.sites[1])
-    other.send(100)
-    wanted.send()
-    until(lambda: listener.count() > 0, "another datagram of it")
-    assert rx_packets(three.sites[1]) - before < 20
-
-
-def test_vlans_of_ports() -> None:
-    words = ["name=a,access=7", "name=b,access=7", "name=c,access=8"]
-    with Lab() as lab:
-        made = star(lab, ("udp",) * 3, "--port", "access=7", words=words)
-        assert ping(made.sites[0], made.inner(1)) == 3
-        assert ping(made.sites[0], "10.88.0.1") == 3
-        assert ping(made.sites[2], made.inner(0), count=1, wait=0.5) == 0
-        assert made.hub_end.stop() == 0
-
-
 def test_isolated_ports_reach_the_hub_only() -> None:
     with Lab() as lab:
         made = star(lab, ("udp", "tcp"), words=["name=a,isolated", "name=b,isolated"])
         assert ping(made.sites[0], "10.88.0.1") == 3
         assert ping(made.sites[0], made.inner(1), count=1, wait=0.5) == 0
         assert made.hub_end.stop() == 0
-
-
-def test_the_device_becomes_a_member_of_a_bridge_which_is_removed_in_the_end() -> None:
-    with Lab() as lab:
-        made = star(lab, ("udp", "tcp"), "--bridge", "br0:create")
-        assert "master br0" in made.hub.run(["ip", "link", "show", "dev", "tap0"])
-        assert ping(made.sites[0], made.inner(1)) == 3
-        assert made.hub_end.stop() == 0
-        assert "br0" not in made.hub.run(["ip", "link"])

@@ -248,16 +248,20 @@ def test_two_ends_that_are_not_both_say_what_differs_side_by_side_and_stop() -> 
     with Lab() as lab:
         hosts = two_hosts(lab)
         base = ("--negotiation", "symmetric")
-        ends = symmetric(hosts, (*base, "--mtu", "1400"), (*base, "--no-offload"))
-        for end, here, there in zip(ends, ("1400", "1500"), ("1500", "1400"), strict=True):
+        ends = symmetric(hosts, (*base, "--mtu", "1400", "--compress", "zstd"), (*base, "--no-offload"))
+        for end, (here, packed), (there, bare) in zip(
+            ends, (("1400", "zstd"), ("1500", "none")), (("1500", "none"), ("1400", "zstd")), strict=True
+        ):
             status, said = end.ended()
             assert status == 3, said
             lines = [json.loads(line)["message"] for line in said.splitlines() if '"negotiation.differs"' in line]
             assert lines[0].split() == ["setting", "here", "there"]
             assert lines[1].split() == ["mtu", here, there]
-            assert lines[2].startswith("features")
+            assert lines[2].split() == ["compression", packed, bare]
+            assert lines[3].startswith("features")
             assert said.splitlines()[-1].startswith(
-                f"caetun: --negotiation: the two ends are not set alike: mtu {here} here, {there} there; features "
+                f"caetun: --negotiation: the two ends are not set alike: mtu {here} here, {there} there; "
+                f"compression {packed} here, {bare} there; features "
             )
 
 

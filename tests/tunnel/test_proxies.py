@@ -47,13 +47,14 @@ def test_the_environment_names_the_proxy(street: Street, scheme: str, name: str)
 
 
 def test_no_proxy_exempts(street: Street) -> None:
-    street.start_proxy("http")
-    street.listen()
-    client = call_in_vain(street, environment=["HTTPS_PROXY=http://127.0.0.1:9", f"NO_PROXY={street.address}"])
-    said = until_told(client, "nobody answers")
-    assert f"{street.address}:443: no answer" in said, "it was called itself"
-    assert "proxy" not in said, "not the proxy that is not there"
+    hub = street.listen("--listen", ":443", "--transport", "tcp")
+    dead = "HTTPS_PROXY=http://127.0.0.1:9"
+    client = street.call(transport="tcp", environment=[dead, f"NO_PROXY={street.address}"])
+    assert street.client_port.address in hub.events("peer.up")[-1]["link"], "called without the proxy that is not there"
     assert client.stop() == 0
+    client = call_in_vain(street, environment=[dead])
+    assert "proxy 127.0.0.1:9: cannot be reached" in until_told(client, "nobody answers")
+    stop(client, hub)
 
 
 @both

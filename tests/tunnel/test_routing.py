@@ -46,13 +46,14 @@ class Office:
         """Of the hub."""
         return self.hub_end.drops().get(reason, 0)
 
-    def routes(self) -> dict[str, dict[str, Any]]:
-        """What the hub shows."""
-        environment = {"PYTHONPATH": str(Path(caetun.__file__).parents[1]), "RUNTIME_DIRECTORY": "/run/caetun"}
-        command = [sys.executable, "-m", "caetun", "show", "routes", "--json"]
-        process = self.hub.spawn(command, stdout=subprocess.PIPE, environment=environment)
-        rows = json.loads(process.communicate(timeout=PATIENCE)[0])
-        return {row["prefix"]: row for row in rows}
+
+def routes(hub: Host) -> dict[str, dict[str, Any]]:
+    """What a hub shows, by prefix."""
+    environment = {"PYTHONPATH": str(Path(caetun.__file__).parents[1]), "RUNTIME_DIRECTORY": "/run/caetun"}
+    command = [sys.executable, "-m", "caetun", "show", "routes", "--json"]
+    process = hub.spawn(command, stdout=subprocess.PIPE, environment=environment)
+    rows = json.loads(process.communicate(timeout=PATIENCE)[0])
+    return {row["prefix"]: row for row in rows}
 
 
 def office(lab: Lab, *hub_arguments: str) -> Office:
@@ -185,11 +186,11 @@ def test_an_address_that_nobody_has_is_unreachable(place: Office) -> None:
 
 
 def test_routes_are_shown(place: Office) -> None:
-    before = place.routes()
+    before = routes(place.hub)
     assert (before["10.1.0.0/24"]["peer"], before["10.1.0.0/24"]["state"]) == ("bob", "up")
     assert before["10.88.0.1/32"]["state"] == "this host"
     ping(place.alice, PRINTER)
-    assert place.routes()["10.1.0.0/24"]["hits"] == before["10.1.0.0/24"]["hits"] + 3
+    assert routes(place.hub)["10.1.0.0/24"]["hits"] == before["10.1.0.0/24"]["hits"] + 3
 
 
 def test_peers_do_not_reach_each_other_if_they_shall_not() -> None:
@@ -225,3 +226,27 @@ def test_between_two_ends_the_larger_one_learns_what_the_smaller_one_takes(mode:
         hosts[0].run(["ip", "route", "flush", "cache"])
         assert " 1 received" in said(hosts[0], "-M", "dont", "-s", "1472", "-c", "1", INNER4[1])
         assert [end.stop() for end in ends] == [0, 0]
+
+
+def test_addresses_of_a_pool_are_routed_to_who_has_them() -> None:
+    with Lab() as lab:
+        hosts = [lab.host(name, private=["/run"]) for name in ("hub", "alice", "bob")]
+        hub, *clients = hosts
+        private = [os.urandom(32) for _ in hosts]
+        public = [base64.b64encode(public_key(key)).decode() for key in private]
+        for host, key in zip(hosts, private, strict=True):
+            write(host, "/run/key", base64.b64encode(key).decode() + "\n")
+        common = ["--mode", "tun", "--dev", "tun0", "--key", "/run/key", "--negotiation", "server"]
+        pool = ["--pool-network", "10.88.0.0/24", "--pool-network", "fd88::/64"]
+        peers = [*("--peer", f"{public[1]},name=alice,allowed=10.1.0.0/24"), *("--peer", f"{public[2]},name=bob")]
+        hub_end = End(hub, *common, "--listen", ":4500", *pool, *peers)
+        hub_end.wait_for("start")
+        for number, client in enumerate(clients):
+            lab.link(hub, client, left=[f"10.99.{number}.1/24"], right=[f"10.99.{number}.2/24"])
+            End(client, *common, "--connect", f"10.99.{number}.1:4500", "--peer", public[0])
+        hub_end.wait_for("negotiation.applied", 2)
+        found = routes(hub)
+        given = {row["peer"]: prefix for prefix, row in found.items() if prefix.endswith("/32") and row["peer"]}
+        for address in ("10.88.0.1", given["bob"].removesuffix("/32")):
+            assert ping(clients[0], address) == 3
+        assert found["10.1.0.0/24"]["peer"] == "alice"

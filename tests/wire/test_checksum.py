@@ -6,7 +6,7 @@ import dpkt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caetun.wire.checksum import adjusted, adjusted_sum, checksum, fold, ones_sum
+from caetun.wire.checksum import adjusted, adjusted_sum, checksum, exchanged, exchanged_sum, fold, ones_sum
 
 _WORDS = st.integers(0, 0xFFFF)
 
@@ -62,3 +62,15 @@ def test_mending_a_partial_sum_equals_computing_it_anew(rest: bytes, old: int, n
     rest = b"\x0a" + rest[1:]
     before = ones_sum(rest, old)
     assert adjusted_sum(before, old, new) == ones_sum(rest, new)
+
+
+@given(st.binary(min_size=2, max_size=60), st.data())
+def test_bytes_exchanged_anywhere(data: bytes, draw: st.DataObject) -> None:
+    """RFC 1624, section 3: of what is not all zero, and that no real packet is."""
+    at = draw.draw(st.integers(0, len(data) - 1))
+    new = draw.draw(st.binary(min_size=1, max_size=len(data) - at))
+    other = data[:at] + new + data[at + len(new) :]
+    head = b"\x45\0"
+    old, odd = data[at : at + len(new)], bool(at & 1)
+    assert exchanged(checksum(head + data), old, new, odd) == checksum(head + other)
+    assert exchanged_sum(ones_sum(head + data), old, new, odd) == ones_sum(head + other)

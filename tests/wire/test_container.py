@@ -227,3 +227,19 @@ def test_what_was_read_before_an_error_is_kept() -> None:
     with pytest.raises(OSError, match="deleted"):
         batch.fill(readv, FD)
     assert content(batch) == [(b"first", CHECKSUM_TCP), (b"second", CHECKSUM_TCP)]
+
+
+def test_elements_that_are_kept_move_together() -> None:
+    batch = Batch()
+    some = [
+        (bytes([number]) * 30 * number, header) for number, header in enumerate((NO_OFFLOAD, CHECKSUM_TCP, TCP4) * 2, 1)
+    ]
+    for frame, header in some:
+        batch.append(frame, header)
+    spans = list(batch.spans())
+    batch.keep([spans[0], spans[2], spans[5]])
+    assert content(batch) == [some[0], some[2], some[5]]
+    batch.append(b"another", CHECKSUM_TCP)
+    assert content(batch)[3] == (b"another", CHECKSUM_TCP)
+    batch.keep([])
+    assert (len(batch), batch.end) == (0, 0)

@@ -16,8 +16,8 @@ from caetun.wire.framing import (
     LENGTH_SIZE,
     MAX_BODY,
     MAX_MESSAGE,
+    FirstWords,
     LengthCodec,
-    opening_messages,
     read_record,
 )
 from caetun.wire.record import COOKIE_REPLY, HEADER_SIZE, INITIATION, MAX_PIECES, RESPONSE, Record, encode_header
@@ -140,7 +140,7 @@ class TestReadRecord:
         assert malformed.value.reason == reason
 
 
-class TestOpening:
+class TestFirstWords:
     @pytest.mark.parametrize(
         ("first", "count"),
         [
@@ -159,4 +159,20 @@ class TestOpening:
     def test_an_initiation_may_need_its_pieces_and_nothing_else_more_than_itself(
         self, first: bytes, count: int
     ) -> None:
-        assert opening_messages(first) == count
+        words = FirstWords()
+        words.heard(first)
+        for _ in range(count - 1):
+            assert not words.over
+            words.heard(first)
+        assert words.over
+
+    def test_who_is_challenged_may_say_it_again(self) -> None:
+        words = FirstWords()
+        words.heard(bytes([INITIATION, 0, 2]))
+        assert not words.answered([bytes([COOKIE_REPLY]) + bytes(60)])
+        for _ in range(3):
+            assert not words.over
+            words.heard(bytes([INITIATION, 1, 2]))
+        assert words.over
+        assert words.answered([bytes([RESPONSE])])
+        assert words.answered([bytes([COOKIE_REPLY]), bytes([RESPONSE])])

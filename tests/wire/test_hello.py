@@ -22,6 +22,7 @@ hellos = st.builds(
     offloads=st.integers(0, 2**32 - 1),
     mtu=st.integers(68, 65535),
     max_record=st.integers(1024, 2**32 - 1),
+    compression=st.lists(st.from_regex("[a-z0-9-]{1,16}", fullmatch=True), max_size=8).map(tuple),
     incarnation=st.integers(0, 2**64 - 1),
 )
 optional_key = st.none() | st.binary(min_size=1184, max_size=1184)

@@ -1,0 +1,1 @@
+"""What makes containers smaller before they are sealed: methods, one file each, found by name."""
