@@ -9,7 +9,8 @@ PACKAGING := pyproject.toml constraints.txt
 # program:package, for the tests that run in network namespaces
 PROGRAMS := ip:iproute2 tc:iproute2 iperf3:iperf3 ping:iputils-ping nft:nftables ethtool:ethtool \
             nc:netcat-openbsd ps:procps tcpdump:tcpdump setpriv:util-linux bridge:iproute2 \
-            dnsmasq:dnsmasq-base udhcpc:udhcpc nginx:nginx-light curl:curl openssl:openssl tinyproxy:tinyproxy-bin microsocks:microsocks
+            dnsmasq:dnsmasq-base udhcpc:udhcpc \
+            nginx:nginx-light curl:curl openssl:openssl tinyproxy:tinyproxy-bin microsocks:microsocks
 
 # Many tests wait, for a timer or the far end: more of them than cores.
 WORKERS := $(shell echo $$(($$(nproc) + 1)))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Final, NamedTuple, TypeAlias
 
+from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
-from caetun.options import SWITCH, Kind, Option, choice, duration
+from caetun.options import REMOTE, SWITCH, Kind, Option, choice, duration
 
 # chosen by us
 MAX_ROUTES: Final = 256
@@ -133,6 +134,10 @@ class Agreement:
             "symmetric: both ends must be set alike, or stop; server: who listens tells who connects; off: neither",
         ),
     ] = "off"
+    public: Annotated[
+        tuple[Endpoint, ...],
+        Option(REMOTE, "agreement", "where clients reach this host; goes into invitations", repeatable=True),
+    ] = ()
     pool_network: Annotated[
         tuple[Network, ...], Option(POOL, "agreement", "give clients addresses of this network", repeatable=True)
     ] = ()
@@ -180,7 +185,7 @@ class Agreement:
 def check_agreement(agreement: Agreement, connects: bool) -> None:
     """Whether it is said to the one whom it concerns; `connects`: this end calls. Raises ConfigurationError."""
     serves = agreement.negotiation == "server" and not connects
-    for name in ("pool_network", "pool_reserved", "push_route", "push_dns", "push_domain", "push_gateway"):
+    for name in ("public", "pool_network", "pool_reserved", "push_route", "push_dns", "push_domain", "push_gateway"):
         if getattr(agreement, name) and not serves:
             raise ConfigurationError(
                 f"--{name.replace('_', '-')}: is for a server, which waits for clients and tells them: "

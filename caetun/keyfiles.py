@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from caetun.settings import Settings
 
 # chosen by us
-_FILE_LIMIT: Final = 4096
-"""Bytes read of a key file: a key with its newline has 45."""
+_FILE_LIMIT: Final = 1 << 16
+"""Bytes read of a key file: a key with its newline has 45, but it may be in a configuration file."""
+_INLINE: Final = re.compile(r'^private-key *= *"([A-Za-z0-9+/]{43}=)" *$', re.MULTILINE)
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -86,7 +88,7 @@ def load_keys(settings: Settings) -> Keys:
     def read(path: Path | None, inline: str = "") -> Secret | None:
         if path is None:
             return None
-        secret, warning = read_key(path, inline if path == settings.config else "")
+        secret, warning = read_key(path, inline if path == settings.config and path.suffix == ".conf" else "")
         if warning and warning not in warnings:
             warnings.append(warning)
         return secret
@@ -127,7 +129,9 @@ def read_key(path: Path, inline: str = "") -> tuple[Secret, str | None]:
         advice = "make one with caetun gensecret -o FILE" if isinstance(error, FileNotFoundError) else "check its mode"
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: {advice}") from None
     try:
-        key = decode_key(content.decode("ascii").strip())
+        text = content.decode()
+        within = _INLINE.search(text)
+        key = decode_key(within[1] if within else text.strip())
     except (UnicodeDecodeError, ConfigurationError):
         raise ConfigurationError(
             f"{path}: holds no key: expected one line, 32 bytes in Base64: make one with caetun genkey or gensecret"

@@ -55,6 +55,7 @@ class Node:
     def __init__(self, handshakes: Security, indices: IndexAllocator, drops: Drops, board: Board | None = None) -> None:
         """`board`: joins several peers and the device; without, there is one peer, and nothing to decide."""
         self.handshakes = handshakes
+        """With which peers are made."""
         self._indices = indices
         self.drops = drops
         self.peers: dict[PeerId, Peer] = {}
@@ -62,9 +63,10 @@ class Node:
         self._ports: dict[int, tuple[Peer, Any]] = {}
         """Of the board, by number: `LOCAL` is the device, and not in here."""
         self._port_of: dict[Peer, int] = {}
+        self._next_port = 1
+        """Numbers are not used twice: the switch may remember a former one."""
         self._up: dict[Peer, LinkView | None] = {}
         """Peers whose ports are up -> the last link they were reached by."""
-        self._last_port = 0
         self.guest: Callable[[PeerId, Established, LinkView], Peer | None] | None = None
         """Makes a peer, and adds it, of somebody whom no configuration names; None if there is no room for one."""
         self._heard: set[Peer] = set()
@@ -88,24 +90,24 @@ class Node:
     def add(self, peer: Peer, settings: Any = None) -> None:
         """Make a far end known; `settings` are those of its port on the board."""
         self.peers[peer.ident] = peer
-        number = self._last_port = self._last_port + 1
-        self._ports[number] = peer, settings
-        self._port_of[peer] = number
+        self._ports[self._next_port] = peer, settings
+        self._port_of[peer] = self._next_port
+        self._next_port += 1
 
-    def remove(self, peer: Peer) -> None:
-        """A far end is not known any more; its session, if there is one, ends without a word."""
-        self._retire(peer.session.forget())
+    def remove(self, peer: Peer, why: str, now: float, out: Output) -> None:
+        """Forget a far end, and end its session."""
+        self._retire(peer.expel(why, now, out))
         if self.board is not None and peer in self._up:
-            self._port_changed(self.board, peer, 0.0)
+            self._port_changed(self.board, peer, now)
+        self.handshakes.forget(peer.ident)
         del self.peers[peer.ident]
         del self._ports[self._port_of.pop(peer)]
         self._heard.discard(peer)
-        self.handshakes.forget(peer.ident)
 
     def estrange(self, peer: Peer) -> None:
         """Both ends forget what was said: when they meet again, they are strangers."""
         peer.conversation.estrange()
-        self.handshakes.forget(peer.ident)
+        self.handshakes.estrange(peer.ident)
 
     def rename(self, peer: Peer, name: str) -> None:
         """A far end is known by another name from now on."""

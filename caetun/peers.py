@@ -300,7 +300,7 @@ class Peer:
     def expel(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is not welcome any more: end the session; returns its key pairs."""
         if not self.present:
-            return []
+            return self.session.forget()
         self._journey.send(control.encode(control.Close(control.REVOKED)), now, out)
         return self._lost(why, now, out)
 

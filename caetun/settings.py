@@ -64,6 +64,8 @@ _MTU: Final = integer(576, 65500, "BYTES", "bytes")
 """576: what every IPv4 host takes (RFC 791 section 3.2). 65500: with its Ethernet header it stays below 64 KiB."""
 
 # chosen by us
+_PRIVATE_KEY: Final = "private-key"
+"""In a file that is all a host needs, instead of `key`: the private key itself (`caetun join` writes it)."""
 _ANY_DEVICE: Final = DeviceRef()
 _PLAIN_PORT: Final = PortWords()
 
@@ -194,6 +196,11 @@ class Settings(Agreement):
         tuple[bytes, ...],
         Option(QUERIER, "switch", "ask from this address, and take part in elections; else yield", repeatable=True),
     ] = ()
+    query_interval: Annotated[
+        float,
+        Option(duration(20, 3600), "switch", "ask so often; who never answers is forgotten after twice that and 10 s"),
+    ] = 125.0
+    """Seconds."""
     unregistered: Annotated[
         str,
         Option(choice("routers", "flood", "drop"), "switch", "where multicast goes that nobody has asked for"),
@@ -325,6 +332,13 @@ class Settings(Agreement):
     ] = "text"
     verbose: Annotated[bool, Option(SWITCH, "general", "print counters at exit", short="-v", reloadable=True)] = False
 
+    @property
+    def enrols(self) -> bool:
+        """Whether hosts can be invited: it is a hub with a key pair. A router needs a pool, which leads to them."""
+        serves = self.negotiation == "server" and not self.connect and self.key is not None
+        # Who is invited has nothing to answer a hub with that asks (--auth).
+        return serves and not self.auth and (self.mode is Mode.TAP or bool(self.pool_network))
+
     manage_device: bool = True
     """False: the device is somebody else's (`ttun`): use it, change neither addresses, MTU nor whether it is up."""
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False)
@@ -427,19 +441,41 @@ def read_file(path: Path) -> dict[str, Any]:
         from caetun.conffile import read_conf
 
         return read_conf(path, OPTIONS)
+    values, wrong = _read(ConfigFile(path))
+    if wrong:
+        raise ConfigurationError(wrong[0])
+    return values
+
+
+def mistakes(path: Path) -> list[str]:
+    """All that is wrong with the keys of a file, a line each. Raises ConfigurationError if it cannot be read at all."""
+    if path.suffix == ".conf":
+        read_file(path)
+        return []
+    return _read(ConfigFile(path))[1]
+
+
+def _read(file: ConfigFile) -> tuple[dict[str, Any], list[str]]:
+    """Values by field name, and what is wrong with the rest."""
+    path = file.path
     values: dict[str, Any] = {}
+    wrong: list[str] = []
     by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
-    file = ConfigFile(path)
     for key, raw in file.values(by_key).items():
+        if key == _PRIVATE_KEY:
+            values["key"] = path  # which is read as a key file, too
+            continue
         if key not in by_key:
-            raise ConfigurationError(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
+            wrong.append(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
+            continue
         option = by_key[key]
         try:
             value = option.read(raw)
         except ValueError as error:
-            raise ConfigurationError(f"{path}: {file.line(key)}{key}: {error}") from None
+            wrong.append(f"{path}: {file.line(key)}{key}: {error}")
+            continue
         values[option.name] = path.parent / value if isinstance(value, Path) else value
-    return values
+    return values, wrong
 
 
 def check(settings: Settings) -> None:
@@ -448,11 +484,11 @@ def check(settings: Settings) -> None:
         raise ConfigurationError(
             "where to: neither --listen nor --connect given: wait with --listen :PORT or call with --connect HOST:PORT"
         )
+    check_agreement(settings, bool(settings.connect))
     _check_keys(settings)
     _check_auth(settings)
     _check_outer(settings)
     _check_switch(settings)
-    check_agreement(settings, bool(settings.connect))
     check_gateway(settings)
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
@@ -491,7 +527,7 @@ def _check_keys(settings: Settings) -> None:
                 raise ConfigurationError(
                     f"{OPTIONS[name].flag}: cannot be used with --secret-file: choose a shared secret or key pairs"
                 )
-    elif not settings.peer and not _takes_guests(settings):
+    elif not settings.peer and not settings.enrols and not _takes_guests(settings):
         raise ConfigurationError("--peer: no public key given: give the far end's (there: caetun pubkey < KEYFILE)")
     keys = [peer.key for peer in settings.peer]
     if len(set(keys)) < len(keys):
@@ -625,9 +661,10 @@ def _merge(given: dict[str, Any], environment: dict[str, Any]) -> Settings:
     origins.update(dict.fromkeys(environment, Origin.ENVIRONMENT))
     origins.update(dict.fromkeys(given, Origin.FLAG))
     settings = Settings(**{**file, **environment, **given}, origins=origins)
-    listen = _with_schemes(settings.listen, settings.transport)
-    connect = _with_schemes(settings.connect, settings.transport)
-    return dataclasses.replace(settings, listen=listen, connect=connect, peer=_with_defaults(settings))
+    places: dict[str, Any] = {
+        name: with_schemes(getattr(settings, name), settings.transport) for name in ("listen", "connect", "public")
+    }
+    return dataclasses.replace(settings, **places, peer=_with_defaults(settings))
 
 
 def _with_defaults(settings: Settings) -> tuple[PeerRef, ...]:
@@ -643,7 +680,7 @@ def _with_defaults(settings: Settings) -> tuple[PeerRef, ...]:
     return tuple(peers) or settings.peer
 
 
-def _with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:
+def with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:
     """Endpoints that name no transport stand for one by each, the best transport of all of them first."""
     given: list[Endpoint] = []
     for named, group in groupby(endpoints, key=lambda endpoint: bool(endpoint.scheme)):

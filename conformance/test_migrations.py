@@ -10,7 +10,7 @@ from caetun.lab import Lab
 from tests.tunnel.ends import INNER4
 from tests.tunnel.flow import Flow
 from tests.tunnel.street import Street, stop
-from tests.tunnel.test_migration import open_files, prove_itself, there_and_back
+from tests.tunnel.test_migration import all_closed, open_files, prove_itself, there_and_back
 from tests.tunnel.watch import until, way
 
 pytestmark = [pytest.mark.needs("namespaces", "tun", "firewall", "ip"), pytest.mark.slow]
@@ -37,7 +37,7 @@ def test_twenty_moves_leave_nothing(lab: Lab, better: str, outward: bool) -> Non
         for number in range(ROUNDS):
             there_and_back(street, client, flow, better, "wss")
             prove_itself()
-            until(lambda: open_files(client, hub) == before, f"what was opened is closed: {before} before")
+            all_closed(before, client, hub)
             if number < _SETTLED:
                 memory = [end.memory() for end in (client, hub)]
         assert flow.error is None

@@ -10,7 +10,9 @@ from caetun.session.session import MAX_PREVIOUS, MAX_UNCONFIRMED
 from caetun.types import DropReason, Drops
 from caetun.wire.container import Batch
 from caetun.wire.record import Record
-from tests.bench import Bench, ReadyMade
+from caetun.wire.virtio_net import NO_OFFLOAD
+from tests.bench import Bench, Crowd, ReadyMade
+from tests.l2.hosts import announces, sends
 from tests.simulator import Host, Setup, World, frame
 
 
@@ -79,6 +81,70 @@ def test_a_frame_without_peers_goes_nowhere() -> None:
     node.device_received(batch, 0.0, out)
     assert out == Output()
     assert node.next_deadline() is None
+
+
+# hundreds of peers
+
+PEERS = 300
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Crowd:
+    """A hub with 300 peers; host 1000 is at the third, host 2000 at the seventh."""
+    made = Crowd(PEERS)
+    made.node.tick(0.0, 0.0, made.out)
+    made.hears(3, announces(1000), 1.0)
+    made.hears(7, announces(2000), 1.0)
+    made.hears(7, sends(2000, 1000), 1.1)
+    made.sealed()
+    return made
+
+
+def test_from_peer_to_peer_it_is_one_look_up(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd.hears(3, sends(1000, 2000), 2.0)
+    assert crowd.sealed() == ["link7"]
+
+    def decide(*_: object) -> None:
+        raise AssertionError("it was decided upon less than a second ago")
+
+    monkeypatch.setattr(crowd.bridge, "_decide", decide)
+    for _ in range(100):
+        crowd.hears(3, sends(1000, 2000), 2.5)
+        assert crowd.sealed() == ["link7"]
+
+
+def test_what_is_for_all_is_sealed_once_for_each(crowd: Crowd) -> None:
+    crowd.hears(3, announces(1000), 3.0)
+    assert sorted(crowd.sealed()) == sorted(f"link{number}" for number in range(PEERS) if number != 3)
+    crowd.sends(announces(5), 3.0)
+    assert sorted(crowd.sealed()) == sorted(f"link{number}" for number in range(PEERS))
+
+
+def test_a_flood_is_one_batch_whoever_gets_it(crowd: Crowd) -> None:
+    """Its frames are copied once, not once a peer."""
+    batch = Batch()
+    for _ in range(10):
+        batch.append(announces(5))
+    board = crowd.node.board
+    assert board is not None
+    (parcel,) = board.outbound(batch, 4.0)
+    assert (len(parcel.ports), parcel.batch) == (PEERS, batch)
+    frames = [(NO_OFFLOAD, memoryview(announces(1000)))] * 10
+    _, parcels = board.inbound(4, frames, 4.0)
+    assert [len(parcel.ports) for parcel in parcels] == [PEERS - 1]
+    assert len(parcels[0].batch) == 10
+
+
+def test_idle_they_are_looked_at_seldom(crowd: Crowd) -> None:
+    now, ticks = 5.0, 0
+    while now < 15.0:
+        due = crowd.node.next_deadline()
+        assert due is not None
+        now = max(now + 0.001, due)
+        crowd.node.tick(now, now, crowd.out)
+        crowd.sealed()
+        ticks += 1
+    assert ticks < 100
 
 
 # with a network

@@ -33,8 +33,14 @@ COMMANDS: Final = {
     "passwd": Command("caetun.cli.passwd", "main", "set a user's password in a file"),
     "revoke": Command("caetun.cli.revoke", "main", "shut a user or peer out of a running tunnel"),
     "show": Command(
-        "caetun.cli.show", "main", "ask a running tunnel: peers, links, ports, fdb, mdb, drops, leases, config, mangle"
+        "caetun.cli.show",
+        "main",
+        "ask a running tunnel: peers, links, ports, fdb, routes, leases, members, config, drops, ...",
     ),
+    "check": Command("caetun.cli.check", "main", "check a configuration file, and tell what it does"),
+    "invite": Command("caetun.cli.invite", "invite", "let a new host join this hub: prints a line, good once"),
+    "join": Command("caetun.cli.invite", "join", "join a hub by such a line: writes a configuration file"),
+    "expel": Command("caetun.cli.invite", "expel", "take away a host that has joined"),
     "ttun": Command("caetun.cli.ttun", "main", "join an existing device to a far end"),
     "undo": Command("caetun.cli.undo", "main", "undo what a tunnel that was killed has left on this host"),
     "demo": Command("caetun.cli.main", "demo", "show a tunnel between two hosts made up on this machine"),

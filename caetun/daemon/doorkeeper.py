@@ -115,7 +115,7 @@ class Doorkeeper:
             return
         self._guests.gone(peer.ident)
         self._services.gone(peer)
-        self._core.dismiss(peer)
+        self._hands.remove(peer, "it has gone")
 
     # what peers say
 

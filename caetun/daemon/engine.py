@@ -37,14 +37,9 @@ class Core(NamedTuple):
     node: Node
     identity: Identity
     make_guest: Callable[[Established], Peer]
-    """A peer that no configuration names, added to the node; to be taken away by `Core.dismiss`."""
+    """A peer that no configuration names, added to the node."""
     several: bool
     """Whether there is something that decides between peers."""
-
-    def dismiss(self, peer: Peer) -> None:
-        """Take such a peer away."""
-        self.identity.unlearn(peer.ident)
-        self.node.remove(peer)
 
 
 def make_core(
@@ -122,13 +117,15 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        if len(settings.peer) < 2 and not settings.mesh and not any(peer.port.networks for peer in settings.peer):
+        routed = settings.mesh or settings.enrols or any(peer.port.networks for peer in settings.peer)
+        if len(settings.peer) < 2 and not routed:
             return None
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
     words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
-    if len(settings.peer) < 2 and not words and not settings.vlan and not settings.auth:
+    alone = len(settings.peer) < 2 and not settings.auth and not settings.enrols
+    if alone and not words and not settings.vlan:
         return None
     from caetun.daemon.switching import make_switchboard
 
@@ -142,7 +139,7 @@ def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]
         return secret, [secret.peer]
     assert keys.private is not None  # the settings see to it
     psk = keys.psk.reveal() if keys.psk is not None else NO_PSK
-    known: dict[bytes, bytes] = dict.fromkeys(keys.peers, psk)
+    known = dict.fromkeys(keys.peers, psk)
     return StaticIdentity(keys.private.reveal(), known), [PeerId(peer) for peer in keys.peers]
 
 

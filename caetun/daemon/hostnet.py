@@ -95,6 +95,16 @@ class Interface:
             raise self._refusal(step, error) from error
 
     @beside_loop
+    def identify(self, address: str) -> None:
+        """Have this MAC address (an Ethernet device that is not up yet). Raises DeviceError."""
+        iproute, netlink_error = load_pyroute2()
+        try:
+            with iproute() as route:
+                route.link("set", index=self._index, address=address)
+        except netlink_error as error:
+            raise self._refusal(f"give it the address {address}", error) from error
+
+    @beside_loop
     def assign(self, addresses: Sequence[str]) -> None:
         """Have these addresses (CIDR) beside those of `set_up`; those assigned before that are not among them go.
 

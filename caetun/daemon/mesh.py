@@ -201,7 +201,7 @@ class MemberMesh:
         identity = self._node.handshakes.identity
         assert isinstance(identity, StaticIdentity)  # the settings see to it
         try:
-            identity.add(ident, member.psk)
+            identity.admit(ident, member.psk)
         except ConfigurationError:
             self._node.drops.count(DropReason.MESH_MALFORMED)
             return

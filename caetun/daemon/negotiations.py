@@ -5,29 +5,36 @@ Built for every tunnel; whatever costs time to import is, where nothing is negot
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from caetun.daemon.outer import state_directory
 from caetun.daemon.services import Hands, Services, Unnegotiated
 from caetun.errors import DeviceError
+from caetun.peers import Peer
+from caetun.ports import PortWords
 from caetun.session.channel import Kind
 from caetun.session.liveness import Timing
+from caetun.session.session import Session
 from caetun.settings import OPTIONS, Origin
+from caetun.types import Mode
 
 if TYPE_CHECKING:
     from caetun.daemon.assigner import Assigner
+    from caetun.daemon.enrolment import Enrolments
     from caetun.daemon.hostnet import Interface
     from caetun.daemon.negotiator import Negotiator, Role
     from caetun.daemon.puller import Puller
+    from caetun.daemon.routing import PeerRoutes
     from caetun.devices.tuntap import TunTap
     from caetun.keyfiles import Keys
     from caetun.negotiation.store import Store
     from caetun.node import Node
     from caetun.settings import Settings
+    from caetun.wire.configuration import Assigned
 
 
 class Host(Protocol):
@@ -52,10 +59,17 @@ class Negotiations:
         self.services = Services(node.drops)
         self.own_addresses: Sequence[Any] = settings.address
         """Of the device: those of the settings, and what a server takes of its own pool."""
+        ethernet = settings.enrols and device.mode is Mode.TAP
+        self.hardware_address = _hardware_address(keys) if ethernet else ""
+        """Of a hub's Ethernet device: the same after a restart. Else its clients would send to the former one until
+        their neighbour tables forget it, half a minute and more."""
         self.store: Store | None = None
         self._negotiator: Negotiator | None = None
         self._assigner: Assigner | None = None
         self._puller: Puller | None = None
+        self._enrolments: Enrolments | None = None
+        self._members: PeerRoutes | None = None
+        """Of a router: what leads to peers that come, and to addresses that were assigned."""
         if settings.negotiation == "off":
             self.services.add(Kind.CONFIGURATION, Unnegotiated(hands))
         else:
@@ -73,14 +87,15 @@ class Negotiations:
             role = self._puller = Puller(hands, settings, self._host.interface, device.mode, place, self._resized)
             self._puller.repair()
         elif settings.negotiation == "server":
-            role = self._assigner = self._serve(keys)
+            role = self._assigner = self._serve(keys, device)
+            if settings.enrols:
+                self._enrol(keys, device)
         offer = make_offer(settings, str(device.mode), self._mtu)
         self._negotiator = Negotiator(hands, offer, role, list(node.peers.values()))
         self.services.add(Kind.CONFIGURATION, self._negotiator)
 
-    def _serve(self, keys: Keys) -> Assigner:
+    def _serve(self, keys: Keys, device: TunTap) -> Assigner:
         from caetun.daemon.assigner import Assigner, own_interfaces
-        from caetun.daemon.routing import granted
         from caetun.negotiation.pool import Pool
 
         settings = self._settings
@@ -90,7 +105,40 @@ class Negotiations:
             pool = Pool(
                 self._open_store(keys), settings.pool_network, settings.pool_reserved, [each.ip for each in own]
             )
-        return Assigner(self._hands, self._node, settings, self._mtu, pool, partial(granted, self._node))
+        if self._node.board is not None and device.mode is Mode.TUN:
+            from caetun.daemon.routing import PeerRoutes
+
+            self._members = PeerRoutes(self._node)
+            return Assigner(self._hands, self._node, settings, self._mtu, pool, self._members.assigned)
+        return Assigner(self._hands, self._node, settings, self._mtu, pool)
+
+    def _enrol(self, keys: Keys, device: TunTap) -> None:
+        from caetun.daemon.enrolment import Enrolments
+        from caetun.negotiation.membership import Membership
+
+        membership = Membership(self._open_store(keys))
+        settings, node = self._settings, self._node
+
+        def admit(key: bytes, name: str, words: PortWords | None) -> Peer:
+            ident = node.handshakes.admit(key)
+            session = Session(device.mode, node.drops, settings.span, device.offloads)
+            timing = Timing(self._settings.keepalive, settings.rekey_after)
+            peer = Peer(ident, name, session, node.handshakes, timing, os.urandom)
+            said = words or PortWords()
+            node.add(peer, said.settings(name) if device.mode is Mode.TAP else None)
+            if self._members is not None:
+                self._members.add(peer, said.networks)
+            return peer
+
+        def dismiss(peer: Peer, why: str) -> None:
+            if self._assigner is not None:
+                self._assigner.forget(peer)
+            if self._members is not None:
+                self._members.remove(peer)
+            self._hands.remove(peer, why)
+
+        self._enrolments = Enrolments(self._hands, membership, admit, dismiss)
+        self.services.add(Kind.ENROLMENT, self._enrolments)
 
     def _open_store(self, keys: Keys) -> Store:
         from caetun.negotiation.store import Store, store_path
@@ -101,6 +149,16 @@ class Negotiations:
         return self.store
 
     # while it runs
+
+    @property
+    def pulls(self) -> bool:
+        """Whether a server tells this side what to use."""
+        return self._puller is not None
+
+    def follow(self, assigned: Callable[[Peer, Assigned], None]) -> None:
+        """Who is to set what the puller does not: names, the default route."""
+        if self._puller is not None:
+            self._puller.on_names = assigned
 
     def mode_differs(self, peer: str, there: str) -> None:
         """There is no session with a far end, as it carries something else."""
@@ -135,7 +193,7 @@ class Negotiations:
 
     def close(self) -> None:
         """Take back what was set, and note what is to be remembered."""
-        for part in (self._assigner, self._puller, self.store):
+        for part in (self._enrolments, self._assigner, self._puller, self.store):
             if part is not None:
                 part.close()
 
@@ -144,6 +202,10 @@ class Negotiations:
     def leases(self) -> list[dict[str, Any]]:
         """Rows for `caetun show leases`."""
         return [] if self._assigner is None else self._assigner.leases(time.time())
+
+    def members(self) -> list[dict[str, Any]]:
+        """Rows for `caetun show members`."""
+        return [] if self._enrolments is None else self._enrolments.rows(time.time())
 
     def config(self) -> list[dict[str, Any]]:
         """Rows for `caetun show config`: each setting that is no default, and where it comes from."""
@@ -157,6 +219,12 @@ class Negotiations:
         rows += [{"setting": word, "value": _text(value), "from": "pushed"} for word, value in pushed.items()]
         ignored = () if self._puller is None else self._puller.ignored
         return rows + [{"setting": line.partition(" ")[0], "value": line, "from": "left out"} for line in ignored]
+
+
+def _hardware_address(keys: Keys) -> str:
+    """A locally administered one that stands for a public key."""
+    digest = hashlib.blake2s(keys.identity, digest_size=5, person=b"caetunma").digest()
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest))
 
 
 def _text(value: object) -> str:

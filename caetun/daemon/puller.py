@@ -1,8 +1,8 @@
 """The client's part: what the server assigns passes the pull filter and the client's own settings, is applied to this
 host, and taken back at the end.
 
-DNS, domains and the default route are not set here: whoever does so is given them (`on_names`), and until there is
-somebody, they are told in the log and by `caetun show config`.
+Name servers, domains and the default route are not set here: whoever does so (`steering.Follower`) is given them by
+`on_names`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from caetun.peers import Peer
     from caetun.settings import Settings
 
-_OWN = {"address": "address", "mtu": "mtu", "keepalive": "keepalive", "cipher": "cipher"}
+_OWN = {
+    "address": "address",
+    "mtu": "mtu",
+    "keepalive": "keepalive",
+    "cipher": "cipher",
+    "dns": "dns",
+    "domain": "dns_domain",
+}
 """First word of a line -> the setting of ours that wins over it if it was given."""
 NOTHING = Assigned()
 
@@ -147,11 +154,6 @@ class Puller:
         self._hands.tell("info", "negotiation.configured", text, peer=peer.name)
         for failure in failures:
             self._hands.tell("warning", "route.failed", failure, peer=peer.name)
-        names = [f"{word} {value}" for word in ("dns", "domain") for value in getattr(self.assigned, word)]
-        names += ["gateway"] if self.assigned.gateway else []
-        if names and self.on_names is None and (first or changed(before, self.assigned) != "nothing"):
-            text = f"not set on this host: {', '.join(names)}: set it yourself, or leave it"
-            self._hands.tell("info", "negotiation.names", text, peer=peer.name)
 
     # applying
 

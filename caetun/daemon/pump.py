@@ -311,6 +311,11 @@ class Pump:
         peer.network_changed(time.monotonic(), self._out)
         self.wake()
 
+    def remove(self, peer: Peer, why: str) -> None:
+        """Forget a far end."""
+        self._node.remove(peer, why, time.monotonic(), self._out)
+        self._flush()
+
     def network_changed(self) -> None:
         """This host's addresses or routes are others now."""
         self._node.network_changed(time.monotonic(), self._out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
@@ -59,12 +59,37 @@ def _own(settings: Settings) -> Sequence[Interface]:
     """This host's addresses inside the tunnel."""
     if not settings.pool_network:
         return settings.address
+    # Imported here: most hubs have their addresses from the settings.
     from caetun.daemon.assigner import own_interfaces
 
     return own_interfaces(settings)
 
 
-def granted(node: Node, peer: Peer, addresses: Iterable[Interface]) -> None:
-    """A peer has these addresses of a pool now, and no others."""
-    if isinstance(node.board, Router):
-        node.board.grant(node.port_of(peer), [ip_network(each.ip) for each in addresses])
+class PeerRoutes:
+    """What leads to a router's peers beside its settings: assigned addresses, networks of those who have joined."""
+
+    def __init__(self, node: Node) -> None:
+        """`node`: its board is a router."""
+        board = node.board
+        assert isinstance(board, Router)
+        self._router = board
+        self._node = node
+        self._networks: dict[Peer, list[Network]] = {}
+
+    def add(self, peer: Peer, networks: Sequence[Network]) -> None:
+        """A peer has joined, with these networks behind it. Raises ValueError if one leads somewhere already."""
+        port = self._node.port_of(peer)
+        self._router.name(port, peer.name)
+        known = self._networks[peer] = []
+        for network in networks:
+            self._router.add_routes(port, [network])
+            known.append(network)
+
+    def assigned(self, peer: Peer, interfaces: Sequence[Interface]) -> None:
+        """A peer has these addresses now, instead of those before. What the settings say of an address stays."""
+        self._router.grant(self._node.port_of(peer), [ip_network(each.ip) for each in interfaces])
+
+    def remove(self, peer: Peer) -> None:
+        """A peer is no more."""
+        self._router.remove_routes(self._networks.pop(peer, []))
+        self._router.grant(self._node.port_of(peer), [])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import ipaddress
 import logging
@@ -34,7 +35,7 @@ from caetun.daemon.pump import Pump
 from caetun.daemon.routes import Routes
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
-from caetun.daemon.steering import steer, steward_for
+from caetun.daemon.steering import Follower, steer, steward_for
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
 from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
@@ -167,8 +168,7 @@ class Daemon:
         self._set_up_device(device, mtu)
         if settings.route:
             self._lead(device.name)
-        self._steward = steward
-        steer(steward, device, settings)
+        self._steer(steward, device)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
@@ -181,6 +181,23 @@ class Daemon:
         self._announce(device, mtu)
         self._watch = NetWatch(self._loop, self._network_changed)
         pump.start()
+
+    def _steer(self, steward: Steward | None, device: TunTap) -> None:
+        """Change the host as the settings want it, now or when the server has assigned what that takes."""
+        assert self._negotiations is not None
+        waits = self._negotiations.pulls and device.created and not self._settings.address
+        if steward is None or not waits:
+            self._steward = steward
+            own = tuple(self._negotiations.own_addresses)
+            steer(steward, device, dataclasses.replace(self._settings, address=own))
+        if self._negotiations.pulls:
+            follower = Follower(self._settings, device, steward if waits else None, self._keep_steward)
+            if steward is not None and not waits:
+                follower.running(steward)
+            self._negotiations.follow(follower.assigned)
+
+    def _keep_steward(self, steward: Steward) -> None:
+        self._steward = steward
 
     def _open_device(self) -> TunTap:
         """The device the settings ask for; its kind is checked against --mode."""
@@ -264,6 +281,9 @@ class Daemon:
 
     def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
         interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
+        assert self._negotiations is not None
+        if device.created and self._negotiations.hardware_address:
+            interface.identify(self._negotiations.hardware_address)
         interface.set_up(mtu, addresses, SUPERFRAME)
         return interface
 

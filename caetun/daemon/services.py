@@ -70,6 +70,10 @@ class Hands:
         """End a peer's session at once."""
         self._pump().expel(peer, why)
 
+    def remove(self, peer: Peer, why: str) -> None:
+        """Forget a peer, and end its session."""
+        self._pump().remove(peer, why)
+
     def wake(self) -> None:
         """Let the core look at what is due: a gate was opened, an interval is another one."""
         self._pump().wake()

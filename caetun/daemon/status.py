@@ -217,6 +217,10 @@ class Status:
         """Every address that was given to a client."""
         return iter([] if self._negotiations is None else self._negotiations.leases())
 
+    def members(self, now: float) -> Rows:
+        """Everybody who has joined by an invitation, and open invitations."""
+        return iter([] if self._negotiations is None else self._negotiations.members())
+
     def config(self, now: float) -> Rows:
         """Every setting that is not a default, and where it comes from."""
         return iter([] if self._negotiations is None else self._negotiations.config())
@@ -260,5 +264,6 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "drops": Status.drops,
     "mangle": Status.mangle,
     "leases": Status.leases,
+    "members": Status.members,
     "config": Status.config,
 }

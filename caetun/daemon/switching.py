@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def make_switchboard(settings: Settings, drops: Drops, now: float) -> Switchboard:
     """A switch with the device's port up; peers' ports have the numbers 1, 2, ... in the order of the settings."""
     ports = {LOCAL: settings.port.settings(LOCAL_NAME)}
-    ports |= {number: peer.port.settings(f"peer{number}") for number, peer in enumerate(settings.peer, 1)}
+    peers = [peer.port for peer in settings.peer] or [settings.port_defaults]  # who shares the secret has no words
+    ports |= {number: words.settings(f"peer{number}") for number, words in enumerate(peers, 1)}
     address = bytes((0x02,)) + os.urandom(5)  # locally administered: ours alone, and of no vendor
     bridge = Bridge(
         drops,
@@ -59,6 +60,7 @@ def _multicast(settings: Settings, ports: dict[int, PortSettings], own: bytes) -
         unregistered=Unregistered(settings.unregistered),
         fast_leave=frozenset(number for number, port in ports.items() if port.fast_leave),
         router_ports=frozenset(number for number, port in ports.items() if port.multicast_router),
+        interval=settings.query_interval,
         vlans=vlans,
     )
 

@@ -61,9 +61,24 @@ class Steward:
         if problems:
             raise HostError(f"this host lacks {len(problems)} things, named above: nothing was changed")
 
-    def start(self, device: str, interfaces: Sequence[Interface]) -> None:
-        """Repair what was left behind, then change the host. Raises NetworkError; `close` undoes what was done."""
-        self._wish = wish = dataclasses.replace(self._wish, device=device, interfaces=tuple(interfaces))
+    def start(
+        self,
+        device: str,
+        interfaces: Sequence[Interface],
+        servers: Sequence[Address] | None = None,
+        domains: Sequence[str] | None = None,
+    ) -> None:
+        """Repair what was left behind, then change the host. Raises NetworkError; `close` undoes what was done.
+
+        `servers`, `domains`: as of `change`.
+        """
+        self._wish = wish = dataclasses.replace(
+            self._wish,
+            device=device,
+            interfaces=tuple(interfaces),
+            dns=self._wish.dns if servers is None else tuple(servers),
+            domains=self._wish.domains if domains is None else tuple(domains),
+        )
         if not wish.versions and (wish.gateway or wish.masquerade):
             raise NetworkError(
                 f"{device} has no addresses: give it some by --address: they say what the tunnel carries"

@@ -54,6 +54,8 @@ MAX_NOTICES: Final = 256
 TELL_SECONDS: Final = 5.0
 """People hear of a flapping address so often: in a loop it is one after the other. Counters have them all."""
 _FLAPPING: Final = "a loop, or two hosts with one address; held back"
+FULL_FRAME: Final = 1600
+"""Bytes: what is longer counts as several frames in storm control, as it is where it leaves a device in pieces."""
 MAX_WAITING: Final = 1024
 """Frames of our own that wait for `tick`: answers and questions beyond are not sent."""
 
@@ -232,7 +234,7 @@ class Bridge:
         return self._drop(DropReason.BRIDGE_ISOLATED if up else DropReason.BRIDGE_PORT_DOWN)
 
     def _flood(self, number: int, port: Port, vlan: int, frame: Buffer, now: float) -> Egress:
-        if not port.storm.passes(classify(frame), now):
+        if not port.storm.passes(classify(frame), now, 1 + len(frame) // FULL_FRAME):
             return self._drop(DropReason.BRIDGE_STORM)
         return Egress(vlan, self.ports.reach(number, vlan))
 
@@ -254,6 +256,9 @@ class Bridge:
         match learned:
             case Learned.NEVER:
                 self._drops.count(DropReason.BRIDGE_SOURCE)
+                return False
+            case Learned.PINNED:
+                self._drops.count(DropReason.BRIDGE_PINNED)
                 return False
             case Learned.HELD:
                 self._drops.count(DropReason.BRIDGE_FLAPPING)

@@ -4,7 +4,7 @@ One table a VLAN, so that the same address may live on two networks. Learned ent
 not moved. An address that keeps moving between two ports is a loop, or somebody who wants another's frames: it is held
 where it was for a while, and the move reported.
 
-    learn:  source address, port  ->  Learned.KNOWN | NEW | MOVED | HELD | FLAPPING | FULL | NEVER
+    learn:  source address, port  ->  Learned.KNOWN | NEW | MOVED | PINNED | HELD | FLAPPING | FULL | NEVER
     lookup: destination address   ->  port, or None: flood
 """
 
@@ -44,8 +44,10 @@ class Learned(enum.Enum):
     KNOWN = "known"
     NEW = "new"
     MOVED = "moved"
+    PINNED = "pinned"
+    """The user has said that it is at another port."""
     HELD = "held"
-    """It is static, or held, at another port."""
+    """It has moved too often, and is held at another port."""
     FLAPPING = "flapping"
     """It has moved too often, and is held at its older port from now on."""
     FULL = "full"
@@ -154,7 +156,9 @@ class Fdb:
         return self.learned >= self.limit or at_port >= self._port_limits.get(port, self.limit)
 
     def _move(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> Learned:
-        if entry.static or now < entry.held_until:
+        if entry.static:
+            return Learned.PINNED
+        if now < entry.held_until:
             return Learned.HELD
         if now >= entry.seen_at + self.ageing:
             self._forget(vlan, key, entry)

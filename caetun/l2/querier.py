@@ -55,14 +55,18 @@ class _Question(NamedTuple):
 class Querier:
     """The querier of one protocol on one VLAN. Says what to ask; somebody else sends it."""
 
-    def __init__(self, address: bytes, version: int, enabled: bool, now: float) -> None:
-        """`address`: ours, all zeros (4 or 16 bytes) if we have none; `version`: of the queries we send."""
+    def __init__(self, address: bytes, version: int, enabled: bool, now: float, interval: float | None = None) -> None:
+        """`address`: ours, all zeros (4 or 16 bytes) if we have none; `version`: of the queries we send.
+
+        `interval`: seconds between general queries of ours, more than `RESPONSE_INTERVAL`; None: that of the RFC.
+        """
         self._address = address
         self._version = version
         self._nobody = bytes(len(address))
         self.state = State.ASKING if enabled else State.OFF
         self.robustness = ROBUSTNESS
-        self.interval = QUERY_INTERVAL
+        self._own_interval = QUERY_INTERVAL if interval is None else interval
+        self.interval = self._own_interval
         self.response = RESPONSE_INTERVAL
         self.other = self._nobody
         """The address of the querier we listen to; all zeros if there is none."""
@@ -139,7 +143,7 @@ class Querier:
         """What to ask now."""
         if self.state is State.LISTENING and now >= self._other_until:
             self.state, self.other = State.ASKING, self._nobody
-            self.robustness, self.interval, self.response = ROBUSTNESS, QUERY_INTERVAL, RESPONSE_INTERVAL
+            self.robustness, self.interval, self.response = ROBUSTNESS, self._own_interval, RESPONSE_INTERVAL
             self._general_at = now
         if self.state is not State.ASKING:
             return []

@@ -56,6 +56,9 @@ ROUTER_SECONDS: Final = 255.0
 """Other Querier Present Interval (RFC 9776, section 8.5), for a port a router was heard at."""
 
 # chosen by us
+MAX_FOUND_VLANS: Final = 256
+"""VLANs that nobody has named (`trunk=all`) and that are snooped: one port that sends in all of them must not make the
+switch ask for groups in all of them. In those beyond, multicast is flooded."""
 GREETING_SPACING: Final = 1.0
 """Seconds between two queries for one port at least: one that comes, goes and moves is no flood of them."""
 
@@ -89,7 +92,8 @@ class SnoopingSettings:
     """Ports with one host each."""
     router_ports: frozenset[int] = frozenset()
     """Where a multicast router is, whether it is heard or not."""
-
+    interval: float | None = None
+    """Seconds between general queries of ours; None: those of the RFC."""
     vlans: Mapping[int, VlanMulticast] = field(default_factory=dict)
     """Where a VLAN differs."""
 
@@ -174,25 +178,30 @@ class Snooping:
         self._greetings: dict[int, _Greeting] = {}
         """Ports that have come up or moved of late."""
 
-    def _vlan(self, vlan: int, now: float) -> _Vlan:
-        found = self._vlans.get(vlan)
-        if found is None:
-            settings = self.settings.of(vlan)
-            enabled = settings.querier and settings.snooping
-            igmp, mld = Querier(settings.address4, 3, enabled, now), Querier(settings.address6, 2, enabled, now)
-            found = self._vlans[vlan] = _Vlan(igmp, mld, snooping=settings.snooping)
-        return found
-
     def add_vlan(self, vlan: int, now: float) -> None:
         """A VLAN is in use: begin to ask there."""
-        self._vlan(vlan, now)
+        if vlan not in self._vlans:
+            settings = self.settings.of(vlan)
+            enabled = settings.querier and settings.snooping
+            interval = self.settings.interval
+            igmp = Querier(settings.address4, 3, enabled, now, interval)
+            mld = Querier(settings.address6, 2, enabled, now, interval)
+            self._vlans[vlan] = _Vlan(igmp, mld, snooping=settings.snooping)
+
+    def _found(self, vlan: int, now: float) -> _Vlan | None:
+        """The state of a VLAN in which something was sent; None if there is no room for one more."""
+        if len(self._vlans) >= MAX_FOUND_VLANS:
+            self._drops.count(DropReason.MULTICAST_VLANS)  # the frame goes on, to all ports
+            return None
+        self.add_vlan(vlan, now)
+        return self._vlans[vlan]
 
     # the decision, once a multicast frame
 
     def egress(self, vlan: int, port: int, frame: Buffer, now: float) -> frozenset[int] | To:
         """The ports a frame to a group address goes to (the one it came by may be among them)."""
-        state = self._vlan(vlan, now)
-        if not state.snooping:
+        state = self._vlans.get(vlan) or self._found(vlan, now)
+        if state is None or not state.snooping:
             return To.ALL
         try:
             ethertype, at = network_header(frame)

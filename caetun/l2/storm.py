@@ -10,7 +10,7 @@
 | multicast                 | to a group nobody has joined                             | 20,000, 20,000         |
 
 The rates are far above what a busy segment of some hundred hosts makes, and far below what a loop makes. A superframe
-counts as the segments it stands for.
+counts as the full frames it stands for; of one that lies in several pieces only the first is seen.
 """
 
 from __future__ import annotations

@@ -167,6 +167,12 @@ class Security(Protocol):
     def forget(self, peer: PeerId) -> None:
         """A peer is taken away."""
 
+    def estrange(self, peer: PeerId) -> None:
+        """A peer is told with the next handshake that we have forgotten what was said."""
+
+    def admit(self, key: bytes) -> PeerId:
+        """Know one more peer from now on, by its public key. Raises ConfigurationError."""
+
     def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
         """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
 
@@ -277,9 +283,20 @@ class Handshakes:
         """A peer is taken away. If it is added again, it will be told that we have forgotten what was said."""
         self.abandon(peer)
         self._incarnations.forget(peer)
-        if not self._identity.knows(peer):
-            self._envelopes.drop(peer)
-            self._freshness.forget(peer)
+        self._identity.unlearn(peer)
+        self._envelopes.drop(peer)
+        self._freshness.forget(peer)
+
+    def estrange(self, peer: PeerId) -> None:
+        """A peer is told with the next handshake that we have forgotten what was said."""
+        self._incarnations.forget(peer)
+
+    def admit(self, key: bytes) -> PeerId:
+        """Know one more peer from now on, by its public key. Raises ConfigurationError."""
+        if not isinstance(self._identity, StaticIdentity):
+            raise ConfigurationError("a shared secret joins two hosts: use key pairs for more")
+        self._identity.admit(key)
+        return PeerId(key)
 
     # both
 

@@ -91,13 +91,20 @@ class StaticIdentity:
         if self.target in peers:
             raise ConfigurationError("--peer: is this host's own public key: give the peer's key, not yours")
 
-    def add(self, peer: PeerId, psk: bytes) -> None:
-        """Know another peer, or a known one by another pre-shared key from now on. Raises ConfigurationError."""
+    def admit(self, peer: bytes, psk: bytes = NO_PSK) -> None:
+        """Know one more peer, or a known one by another pre-shared key.
+
+        Raises ConfigurationError if its key is nobody's, or our own.
+        """
         _checked(psk, "pre-shared key")
         _check_order(self._static, _checked(peer, "public key"))
         if peer == self.target:
-            raise ConfigurationError("a peer has this host's own public key")
+            raise ConfigurationError("a peer with this host's own public key: give it a key of its own")
         self._peers[peer] = psk
+
+    def dismiss(self, peer: bytes) -> None:
+        """Know a peer no more."""
+        self._peers.pop(peer, None)
 
     def target_of(self, peer: PeerId) -> bytes:
         """What we must know to write to a peer."""

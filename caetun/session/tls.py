@@ -171,8 +171,16 @@ class TlsHandshakes:
         """A peer is taken away."""
         self.abandon(peer)
         self._incarnations.forget(peer)
-        if not self._identity.knows(peer):
-            self._envelopes.drop(peer)
+        self._identity.unlearn(peer)
+        self._envelopes.drop(peer)
+
+    def estrange(self, peer: PeerId) -> None:
+        """A peer is told with the next handshake that we have forgotten what was said."""
+        self._incarnations.forget(peer)
+
+    def admit(self, key: bytes) -> PeerId:
+        """There are no public keys here: raises ConfigurationError."""
+        raise ConfigurationError("certificates name who may come: issue one instead of an invitation")
 
     # both
 

@@ -25,8 +25,8 @@ MAX_RESOLVERS: Final = 8
 _WORD: Final = 64
 _LINE: Final = 256
 
-Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=_WORD, pattern=r"^[\x20-\x7e]*$")]
-Methods: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE, pattern=r"^[a-z0-9,-]*$")]
+Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=_WORD, pattern=r"^[\x20-\x7e]*\Z")]
+Methods: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE, pattern=r"^[a-z0-9,-]*\Z")]
 """Names with commas, best first, or none."""
 Line: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE)]
 Words: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)]

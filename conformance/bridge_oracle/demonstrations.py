@@ -147,7 +147,7 @@ DEMONSTRATIONS: Final = [
     Demonstration("spanning tree, by default", Flavour(ports={"bpdu": BpduPolicy.BLOCK}), [_BPDU], _ARP, _ALL, set()),
     Demonstration("storm control", _STORM, [_ARP, _ARP], _ARP, _ALL, set()),
     Demonstration("flapping address", QUIET, _FLAPS, (0, ethernet(mac(2), mac(1), 0x1234, bytes(46))), {1}, {2}),
-    Demonstration("loop probes", QUIET, [], (0, PROBES.make(3, 999.9)), _ALL, set()),
-    Demonstration("loop probes", QUIET, [(3, PROBES.make(0, 999.9))], _ARP, _ALL, {1, 2, 4}),
+    Demonstration("loop probes", QUIET, [], (0, PROBES.make(3, 0, 999.9)), _ALL, set()),
+    Demonstration("loop probes", QUIET, [(3, PROBES.make(0, 0, 999.9))], _ARP, _ALL, {1, 2, 4}),
 ]
 # fmt: on

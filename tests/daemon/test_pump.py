@@ -41,6 +41,8 @@ class Link:
 class Node:
     """Seals what the device sends for the link in use, or keeps it while that is full."""
 
+    board = None
+
     def __init__(self, link: Link) -> None:
         self.link = link
         self.count = 0

@@ -182,6 +182,13 @@ class TestStorms:
         assert goes(switch, 0, frame(1, BROADCAST, kind=0x0806)) == {1}
         assert goes(switch, 1, frame(2, BROADCAST)) == {0}
 
+    def test_a_superframe_counts_as_what_it_stands_for(self) -> None:
+        storm = {**DEFAULTS, Storm.BROADCAST: Rate(10, 50)}
+        switch = bridge(PortSettings("a", storm=storm), PortSettings("b"))
+        superframe = frame(1, BROADCAST) + bytes(60_000)
+        assert [bool(goes(switch, 0, superframe)) for _ in range(3)] == [True, False, False]
+        assert sum(bool(goes(switch, 0, frame(1, BROADCAST))) for _ in range(50)) == 50 - 38
+
     def test_what_is_known_has_no_limit(self) -> None:
         switch = bridge()
         goes(switch, 1, frame(2, 1))
@@ -206,8 +213,10 @@ class TestLoops:
 
     def test_who_was_reached_the_other_way_is_looked_for_when_the_port_is_back(self) -> None:
         switch = bridge()
+        for second in range(10):
+            switch.tick(float(second))
         goes(switch, 2, self.probe(switch, 1, 10.0), 10.1)
-        assert switch.tick(10.1)[1], "groups are asked for anew, too"
+        assert switch.tick(11.0)[1], "groups are asked for anew, too"
         assert goes(switch, 1, frame(7, BROADCAST), 11.0) == {0}
         assert goes(switch, 0, frame(8, 7), 11.1) == {1}
         wanted = switch.tick(10.1 + MUTE_SECONDS)[1]

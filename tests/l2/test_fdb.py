@@ -99,7 +99,7 @@ class TestStatic:
         fdb = Fdb()
         fdb.learn(1, A, 5, 0.0)
         fdb.set_static(1, A, 7, 0.0)
-        assert fdb.learn(1, A, 5, 1.0) is Learned.HELD
+        assert fdb.learn(1, A, 5, 1.0) is Learned.PINNED
         assert fdb.lookup(1, A, 10 * AGEING) == 7
         assert fdb.expire(10 * AGEING) == 0
         assert fdb.flush() == 0

@@ -1,4 +1,4 @@
-"""The state tables of RFC 9776, section 6.4, row by row; timers; and hosts of older versions."""
+"""The state tables of RFC 9776, section 6.4, and RFC 9777, section 7.4, row by row; timers; older hosts."""
 
 from __future__ import annotations
 
@@ -68,12 +68,32 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("section", "port", "kind", "names", "after", "renewed", "asked"), ROWS)
-def test_row(
-    section: str, port: PortFilter, kind: Kind, names: str, after: tuple[str, str, str], renewed: str, asked: Asked
+def named(rfc: int, chapter: str) -> list[str]:
+    """The rows' names: RFC and section, old state, record."""
+    return [
+        f"rfc{rfc} {chapter}{section[1:]} {'EXCLUDE' if port.excluding else 'INCLUDE'} {kind.name}"
+        for section, port, kind, *_ in ROWS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("newest", "section", "port", "kind", "names", "after", "renewed", "asked"),
+    [(3, *row) for row in ROWS] + [(2, *row) for row in ROWS],
+    ids=named(9776, "6") + named(9777, "7"),
+)
+def test_state_table(
+    newest: int,
+    section: str,
+    port: PortFilter,
+    kind: Kind,
+    names: str,
+    after: tuple[str, str, str],
+    renewed: str,
+    asked: Asked,
 ) -> None:
+    """IGMPv3 has 3 versions, MLDv2 has 2: a report of the newest knows sources."""
     port = copy.deepcopy(port)
-    assert port.hear(record(kind, names), 3, NOW, TIMING) == asked
+    assert port.hear(record(kind, names), newest, NOW, TIMING, newest) == asked
     assert state(port) == after
     for source, until in port.running.items():
         assert until == (UNTIL if source in sources(renewed) else OLD)

@@ -41,6 +41,16 @@ class TestAsking:
         assert {query for _, query in asked} == {GENERAL}
         assert querier.timing.membership == 260.0
 
+    def test_4541_211_6_how_long_a_membership_lasts_can_be_set(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0, interval=20.0)
+        asked = asked_until(querier, 50.0)
+        assert [at for at, _ in asked] == [0.0, 5.0, 25.0, 45.0]
+        assert {query.interval for _, query in asked} == {20.0}
+        assert querier.timing.membership == 50.0
+        querier.heard(heard(LOW), 50.0)
+        querier.tick(querier.next_deadline() or 0.0)
+        assert querier.interval == 20.0, "when the other one is gone it is ours again"
+
     def test_switched_off_it_never_asks(self) -> None:
         querier = Querier(OURS, 3, False, 0.0)
         assert querier.next_deadline() is None

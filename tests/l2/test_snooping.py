@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from caetun.l2.snooping import ROUTER_SECONDS, Snooping, SnoopingSettings, To, Unregistered
 from caetun.l2.vlan import UNAWARE
 from caetun.types import DropReason, Drops
-from caetun.wire.membership import GroupRecord, Kind, Query
-from tests.l2.frames import data, ethernet, group_mac, ipv4, ipv6, mac, packet4, query, report
+from caetun.wire.checksum import ones_sum
+from caetun.wire.membership import GroupRecord, Kind, Query, encode_report, mld_checksum
+from tests.l2.frames import ALL_ROUTERS6, data, ethernet, group_mac, ipv4, ipv6, mac, packet4, packet6, query, report
 
 GROUP, SAME_MAC = bytes((239, 1, 2, 3)), bytes((239, 129, 2, 3))
 GROUP6 = bytes.fromhex("ff0e0000000000000000000000000123")
@@ -27,6 +28,13 @@ def snooping(drops: Drops | None = None, **settings: object) -> Snooping:
     made.add_vlan(1, 0.0)
     made.tick(0.0)
     return made
+
+
+def mld(source: bytes, message: bytes, headers: bytes = b"\x3a\0\5\2\0\0\1\0", to: bytes = ALL_ROUTERS6) -> bytes:
+    """An MLD message, without its checksum, behind extension headers."""
+    body = headers + mld_checksum(source, to, message)
+    packet = packet6(source, to, 0, body)
+    return ethernet(group_mac(to), mac(1), 0x86DD, packet)
 
 
 def where(bridge: Snooping, frame: bytes, port: int = 1, now: float = 1.0) -> frozenset[int] | To:
@@ -110,6 +118,20 @@ class TestOtherMessages:
     def test_211_3_igmp_of_an_unknown_type_is_flooded(self) -> None:
         frame = ethernet(group_mac(GROUP), mac(1), 0x0800, packet4(ipv4(1), GROUP, 2, b"\x13\0\xec\xff\0\0\0\0"))
         assert where(snooping(), frame) is To.ALL
+
+    def test_211_3_reserved_fields_and_what_follows_are_ignored(self) -> None:
+        bridge = snooping()
+        records = encode_report(3, (JOIN,), 4)
+        odd = b"\x22\xff\0\0\xff\xff" + records[6:] + b"more"
+        odd = odd[:2] + (ones_sum(odd) ^ 0xFFFF).to_bytes(2, "big") + odd[4:]
+        everybody = bytes((224, 0, 0, 22))
+        packet = packet4(ipv4(1), everybody, 2, odd, b"\x94\x04\0\0")
+        where(bridge, ethernet(group_mac(everybody), mac(1), 0x0800, packet), port=2)
+        assert where(bridge, data(5, GROUP)) == {2}
+
+    def test_211_4_queries_of_ours_are_never_of_an_older_version(self) -> None:
+        asked = snooping().tick(40.0)
+        assert {(len(wanted.query.group), wanted.query.version) for wanted in asked} == {(4, 3), (16, 2)}
 
     def test_211_5_wrong_checksums_are_counted_and_not_acted_upon(self) -> None:
         drops = Drops()
@@ -254,6 +276,41 @@ class TestIpv6:
         bridge = snooping()
         where(bridge, report(1, version, GroupRecord(Kind.IS_EXCLUDE, GROUP6)), port=2)
         assert where(bridge, data(5, GROUP6)) == {2}
+
+    def test_3_a_report_from_nobody_counts(self) -> None:
+        """Of a host whose address is not settled yet (RFC 9777, section 5.2.13)."""
+        bridge = snooping()
+        where(bridge, mld(NOBODY6, encode_report(2, (JOIN6,), 16)), port=2)
+        assert where(bridge, data(5, GROUP6)) == {2}
+
+    def test_3_wrong_checksums_are_counted_and_not_acted_upon(self) -> None:
+        drops = Drops()
+        bridge = snooping(drops)
+        frame = report(1, 2, JOIN6)
+        assert where(bridge, frame[:-1] + bytes((frame[-1] ^ 1,))) is To.NOBODY
+        assert drops == {DropReason.MULTICAST_CHECKSUM: 1}
+        assert list(bridge.rows(1.0)) == []
+
+    def test_3_extension_headers_are_walked(self) -> None:
+        """Router Alert behind other options, and destination options behind that."""
+        bridge = snooping()
+        hop_by_hop = b"\x3c\1" + b"\1\4\0\0\0\0" + b"\5\2\0\0" + b"\1\2\0\0"
+        destination = b"\x3a\0\1\4\0\0\0\0"
+        where(bridge, mld(ipv6(1), encode_report(2, (JOIN6,), 16), hop_by_hop + destination), port=2)
+        assert where(bridge, data(5, GROUP6)) == {2}
+
+    @pytest.mark.parametrize(("protocol", "message"), [(103, b"\x20\0\0\0"), (58, b"\x97\x14\0\0\0\2\0\2")])
+    def test_3_where_a_router_says_hello(self, protocol: int, message: bytes) -> None:
+        """PIM over IPv6 (RFC 7761), and Multicast Router Discovery (RFC 4286, section 4.1)."""
+        bridge = snooping()
+        group = bytes.fromhex("ff02000000000000000000000000006a")
+        if protocol == 58:
+            frame = mld(ipv6(9), message, to=group)
+        else:
+            frame = ethernet(group_mac(group), mac(9), 0x86DD, packet6(ipv6(9), group, protocol, message))
+        assert where(bridge, frame, port=4) is To.ALL
+        assert [port for _, port, _ in bridge.routers(1.0)] == [4]
+        assert where(bridge, data(5, GROUP6)) == {4}
 
     def test_3_all_nodes_and_solicited_nodes_go_to_all(self) -> None:
         bridge = snooping()

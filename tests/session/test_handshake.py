@@ -117,6 +117,7 @@ def test_a_peer_is_told_the_same_incarnation_until_it_is_forgotten() -> None:
         told.append(pair.b.established[-1].hello.incarnation)
         if now == 1.0:
             pair.a.handshakes.forget(pair.to_b)
+            pair.a.handshakes.admit(pair.to_b)
     assert told[0] == told[1] != told[2]
 
 

@@ -83,7 +83,7 @@ def picture(lab: Lab) -> Picture:
     """Three hosts, the web server at work, no tunnel yet."""
     client, server, web = (lab.host(name, private=["/run"]) for name in ("client", "server", "web"))
     for host in (client, server):
-        _own_etc(host)
+        own_etc(host)
     cable, _ = lab.link(
         client, server, left=[f"{CLIENT4}/24", f"{CLIENT6}/64"], right=[f"{SERVER4}/24", f"{SERVER6}/64"]
     )
@@ -132,7 +132,7 @@ def _serve(web: Host) -> None:
         time.sleep(0.02)
 
 
-def _own_etc(host: Host) -> None:
+def own_etc(host: Host) -> None:
     """A copy of /etc that may be written to."""
     host.run(["sh", "-c", "cp -a /etc /run/etc 2>/dev/null; rm -f /run/etc/resolv.conf; mount --bind /run/etc /etc"])
     write(host, "/etc/resolv.conf", f"nameserver {SERVER4}\n", mode=0o644)

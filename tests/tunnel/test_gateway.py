@@ -252,3 +252,19 @@ def test_without_permission_nothing_is_changed(lab: Lab) -> None:
     assert status == 4
     assert "needs root or CAP_NET_ADMIN" in said
     assert differences(before, state(scene.client)) == {}
+
+
+def test_a_client_that_is_told_its_address_and_name_server_sends_everything_through_the_hub(lab: Lab) -> None:
+    scene = picture(lab)
+    before = state(scene.client), state(scene.server)
+    assigned = ["--pool-network", "10.8.0.0/24", "--push-dns", WEB4, "--push-gateway"]
+    server = scene.start_server("--negotiation", "server", *assigned)
+    server.wait_for("start")
+    client = scene.start_client("--negotiation", "server")
+    assert "address 10.8.0.2/24" in client.wait_for("negotiation.configured")["message"]
+    client.wait_for("gateway.on")
+    assert SAID in scene.curl()
+    assert f"nameserver {WEB4}" in scene.client.run(["cat", "/etc/resolv.conf"])
+    assert (client.stop(), server.stop()) == (0, 0)
+    assert differences(before[0], state(scene.client)) == {}
+    assert differences(before[1], state(scene.server)) == {}

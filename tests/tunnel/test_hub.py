@@ -91,7 +91,7 @@ def test_peers_of_different_carriers_reach_each_other_and_the_hub(three: Star) -
 
 @pytest.mark.parametrize(("here", "there"), [(0, 1), (1, 2), (2, 0)])
 def test_tcp_from_peer_to_peer_arrives_as_sent(three: Star, here: int, there: int) -> None:
-    assert stream(three.sites[here], three.sites[there], three.inner(there), 0.3).octets > 1 << 20
+    assert stream(three.sites[here], three.sites[there], three.inner(there), 0.3).octets >= 1 << 20
 
 
 def test_isolated_ports_reach_the_hub_only() -> None:

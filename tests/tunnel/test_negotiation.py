@@ -19,6 +19,7 @@ import caetun
 from caetun.lab import Host, Lab
 from caetun.session.identity import public_key
 from tests.tunnel.ends import End, await_ping, device_arguments, endpoint, ping, secret_arguments, two_hosts, write
+from tests.tunnel.picture import SERVER4, own_etc
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping")
 
@@ -83,6 +84,7 @@ def network() -> Iterator[Network]:
         private = {name: os.urandom(32) for name in ("hub", *clients)}
         for number, (name, host) in enumerate(clients.items()):
             lab.link(hub, host, left=[f"10.99.{number}.1/24"], right=[f"10.99.{number}.2/24"])
+            own_etc(host)
             write(host, "/run/key", base64.b64encode(private[name]).decode() + "\n")
         write(hub, "/run/key", base64.b64encode(private["hub"]).decode() + "\n")
         made = Network(lab, hub, clients, private)
@@ -138,6 +140,9 @@ def test_clients_by_different_carriers_are_told_and_changes_reach_them_without_a
     leases = {row["address"]: row["peer"] for row in show(network.hub, "leases")}
     assert leases["10.88.0.10"] == "alice"
     assert leases["10.88.0.50"] == "bob"
+    names = network.clients["alice"].run(["cat", "/etc/resolv.conf"])
+    assert "nameserver 10.88.0.1" in names
+    assert SERVER4 not in names
     assert {"setting": "dns", "value": "10.88.0.1", "from": "pushed"} in show(network.clients["alice"], "config")
 
     network.configure('"10.51.0.0/16", "10.52.0.0/16"', "mtu = 1400\nkeepalive = 5")
@@ -156,9 +161,11 @@ def test_clients_by_different_carriers_are_told_and_changes_reach_them_without_a
     for host in (network.hub, *network.clients.values()):
         assert "mtu 1400 " in host.run(["ip", "link", "show", "dev", "tap0"])
     assert ping(network.clients["bob"], "10.88.0.10", size=1300) == 3
-    for end in network.ends.values():
+    assert alice.stop() == 0
+    assert SERVER4 in network.clients["alice"].run(["cat", "/etc/resolv.conf"])
+    for end in (hub, bob):
         assert len(end.events("peer.up")) == (2 if end is hub else 1), "nobody has connected again"
-        assert not end.events("peer.down")
+    assert not bob.events("peer.down")
 
 
 def test_a_hub_that_was_killed_gives_the_same_addresses_again(network: Network) -> None:

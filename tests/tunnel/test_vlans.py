@@ -87,8 +87,8 @@ def test_what_is_of_another_vlan_is_not_reached(four: Campus) -> None:
 
 
 def test_tcp_with_its_superframes_goes_from_trunk_to_access(four: Campus) -> None:
-    assert stream(four["attic"].host, four["office"].host, "10.7.3.1", 0.3).octets > 1 << 20
-    assert stream(four["office"].host, four["shed"].host, "10.7.2.1", 0.3).octets > 1 << 20
+    assert stream(four["attic"].host, four["office"].host, "10.7.3.1", 0.3).octets >= 1 << 20
+    assert stream(four["office"].host, four["shed"].host, "10.7.2.1", 0.3).octets >= 1 << 20
 
 
 def test_service_tags_and_what_is_in_them_pass(four: Campus) -> None:
