@@ -16,7 +16,7 @@ from caetun.ways import Ways
 
 if TYPE_CHECKING:
     from caetun.session.attempts import Attempts
-    from caetun.session.handshake import Cipher, Handshakes, PeerId
+    from caetun.session.handshake import Cipher, PeerId, Security
     from caetun.session.liveness import Liveness
 
 # chosen by us
@@ -42,7 +42,7 @@ class Called(Protocol):
 class Caller:
     """Initiations to one peer."""
 
-    def __init__(self, peer: Called, handshakes: Handshakes, attempts: Attempts, life: Liveness, ways: Ways) -> None:
+    def __init__(self, peer: Called, handshakes: Security, attempts: Attempts, life: Liveness, ways: Ways) -> None:
         self._peer = peer
         self._handshakes = handshakes
         self._attempts = attempts

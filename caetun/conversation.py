@@ -61,6 +61,10 @@ class Conversation:
         """Count what did not pass."""
         self._drops.count(DropReason.PEER_HELD, frames)
 
+    def estrange(self) -> None:
+        """Forget that we have met: the next keys are those of somebody new."""
+        self.channel.forget()
+
     # the channel
 
     def met(self, pair: KeyPair, out: Output) -> None:

@@ -6,6 +6,7 @@
      ├── HostError             this machine refuses or lacks something                      exit 4
      │    ├── DeviceError      the TUN/TAP device
      │    └── NetworkError     binding, resolving, routes, addresses
+     ├── AuthenticationRefused the far end does not let this side in                          exit 5
      └── PeerError             what came from the far end; never leaves the core
           ├── Malformed        bytes that do not parse; raised by decoders in `wire/`
           └── Refused          parsed, but not acceptable (authentication, replay, policy)
@@ -50,12 +51,19 @@ class NetworkError(HostError):
     """An address cannot be bound, a name not resolved, a setting of the host not made."""
 
 
+class AuthenticationRefused(CaeTunError):
+    """The far end does not let this side in."""
+
+    exit_status = 5
+
+
 class PeerError(CaeTunError):
     """The far end sent something unusable. Carries the reason under which the drop is counted."""
 
     def __init__(self, reason: DropReason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
         self.reason = reason
+        self.detail = detail
 
 
 class Malformed(PeerError):

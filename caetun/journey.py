@@ -74,6 +74,10 @@ class Journey:
         self.connects = False
         """Whether it is for us to find the far end."""
 
+    def rename(self, name: str) -> None:
+        """People know the peer by another name from now on."""
+        self._name = name
+
     # from link to link
 
     def found(self, link: LinkView, now: float, out: Output) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from caetun.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from caetun.security.credentials import Credentials
     from caetun.settings import Settings
 
 # chosen by us
@@ -52,7 +53,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that settings name: either `secret`, or `private` and `peers` and perhaps `psk`."""
+    """The keys that settings name: either `secret`, or `private` or `credentials`, and `peers` and perhaps `psk`."""
 
     secret: Secret | None
     private: Secret | None
@@ -61,12 +62,19 @@ class Keys:
     psk: Secret | None
     warnings: tuple[str, ...]
     """One line for each file that others can read."""
+    credentials: Credentials | None = None
+    """Certificates that this side shows."""
 
     @property
     def identity(self) -> bytes:
         """32 bytes that stand for this end, and are no secret: its public key, or the hash of the shared secret."""
         from caetun.session.identity import SecretIdentity, public_key
 
+        if self.credentials is not None and self.private is None:
+            from caetun.security.trust import Trust
+            from caetun.session.engine import peer_id
+
+            return peer_id("".join(Trust.names_of(self.credentials.chain[0])[:1]))
         if self.secret is not None:
             return SecretIdentity(self.secret.reveal()).target
         assert self.private is not None
@@ -85,9 +93,21 @@ def load_keys(settings: Settings) -> Keys:
             warnings.append(warning)
         return secret
 
+    credentials = _credentials(settings)
+    if credentials is not None:
+        warnings += credentials.warnings
     secret, private = read(settings.secret_file), read(settings.key, "PrivateKey")
     psk = read(settings.peer_psk_file, "PresharedKey")
-    return Keys(secret, private, tuple(peer.key for peer in settings.peer), psk, tuple(warnings))
+    return Keys(secret, private, tuple(peer.key for peer in settings.peer), psk, tuple(warnings), credentials)
+
+
+def _credentials(settings: Settings) -> Credentials | None:
+    if settings.cert is None or settings.cert_key is None:
+        return None
+    # Imported here: it loads what only certificates need.
+    from caetun.security import credentials
+
+    return credentials.load(settings.ca, settings.cert, settings.cert_key)
 
 
 def read_key(path: Path, inline: str = "") -> tuple[Secret, str | None]:

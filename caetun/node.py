@@ -18,6 +18,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from caetun import notices
 from caetun.board import LOCAL
 from caetun.notices import Event
 from caetun.peers import LinkView, Output, Peer
@@ -29,7 +30,7 @@ from caetun.wire.virtio_net import NO_OFFLOAD
 if TYPE_CHECKING:
     from caetun.board import Board, Parcel
     from caetun.l3.fit import Fitter
-    from caetun.session.handshake import Cipher, Handshakes, PeerId
+    from caetun.session.handshake import Cipher, Established, PeerId, Refusal, Security
     from caetun.session.keypair import KeyPair
 
 
@@ -51,9 +52,7 @@ class IndexAllocator:
 class Node:
     """Joins one device to its peers."""
 
-    def __init__(
-        self, handshakes: Handshakes, indices: IndexAllocator, drops: Drops, board: Board | None = None
-    ) -> None:
+    def __init__(self, handshakes: Security, indices: IndexAllocator, drops: Drops, board: Board | None = None) -> None:
         """`board`: joins several peers and the device; without, there is one peer, and nothing to decide."""
         self.handshakes = handshakes
         """With which peers are made."""
@@ -68,6 +67,8 @@ class Node:
         """Numbers are not used twice: the switch may remember a former one."""
         self._up: dict[Peer, LinkView | None] = {}
         """Peers whose ports are up -> the last link they were reached by."""
+        self.guest: Callable[[PeerId, Established, LinkView], Peer | None] | None = None
+        """Makes a peer, and adds it, of somebody whom no configuration names; None if there is no room for one."""
         self._heard: set[Peer] = set()
         """Peers that have sent something in the burst that is coming in."""
         self._fitter: Fitter | None = None
@@ -102,6 +103,19 @@ class Node:
         del self.peers[peer.ident]
         del self._ports[self._port_of.pop(peer)]
         self._heard.discard(peer)
+
+    def estrange(self, peer: Peer) -> None:
+        """Both ends forget what was said: when they meet again, they are strangers."""
+        peer.conversation.estrange()
+        self.handshakes.estrange(peer.ident)
+
+    def rename(self, peer: Peer, name: str) -> None:
+        """A far end is known by another name from now on."""
+        peer.rename(name)
+        number = self._port_of[peer]
+        settings = self._ports[number][1]
+        if settings is not None:
+            self._ports[number] = peer, dataclasses.replace(settings, name=name)
 
     def port_names(self) -> dict[int, str]:
         """The board's ports other than the device, by number."""
@@ -234,9 +248,15 @@ class Node:
             if answer.replies:
                 out.messages.append((link, answer.replies))
             established = answer.established
+            if answer.refusal is not None:
+                self._refused(link, answer.refusal, now, out)
             if established is None:
                 continue
-            peer = self.peers[established.peer]
+            peer = self.peers.get(established.peer)
+            if peer is None and self.guest is not None:
+                peer = self.guest(established.peer, established, link)
+            if peer is None:
+                continue
             stale = peer.established(established, link, now, out)
             for pair in (peer.session.current, *peer.session.unconfirmed):
                 if pair is not None and pair.local_index == established.local_index:
@@ -244,6 +264,19 @@ class Node:
             self._retire(stale)
             if self.board is not None:
                 self._port_changed(self.board, peer, now)
+
+    def _refused(self, link: LinkView, refusal: Refusal, now: float, out: Output) -> None:
+        """One side does not take the other for whom it says it is."""
+        peer = None if refusal.peer is None else self.peers.get(refusal.peer)
+        if peer is not None:
+            peer.refused(now)
+        out.events.append(notices.refused("" if peer is None else peer.name, link.name, refusal))
+
+    def expel(self, peer: Peer, why: str, now: float, out: Output) -> None:
+        """End the session of a far end that is not welcome any more."""
+        self._retire(peer.expel(why, now, out))
+        if self.board is not None:
+            self._port_changed(self.board, peer, now)
 
     def burst_end(self, now: float, out: Output) -> None:
         """Nothing more is waiting from the network right now. Hot: once a burst."""

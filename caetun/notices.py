@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from caetun.types import Mode
+from caetun.wire.control import REVOKED
 
 if TYPE_CHECKING:
     from caetun.session import pathmtu
-    from caetun.session.handshake import Established
+    from caetun.session.handshake import Established, Refusal
     from caetun.wire.hello import Hello
 
 
@@ -35,6 +36,19 @@ def up(peer: str, link: str, established: Established) -> Event:
 def down(peer: str, why: str) -> Event:
     """The far end is gone."""
     return Event("warning", "peer.down", f"down: {why}", {"peer": peer})
+
+
+def refused(peer: str, link: str, refusal: Refusal) -> Event:
+    """A handshake has ended because of who one side is."""
+    who = "the far end refuses this side" if refusal.theirs else "this side refuses the far end"
+    fields = {"peer": peer, "link": link} if peer else {"link": link}
+    return Event("error" if peer else "warning", "peer.refused", f"{link}: {who}: {refusal.why}", fields)
+
+
+def closed(reason: int) -> str:
+    """Why the far end has ended the session."""
+    said = ": it does not let this side in any more" if reason == REVOKED else ""
+    return f"closed by the far end{said}"
 
 
 def moved(peer: str, before: str, link: str) -> Event:

@@ -33,6 +33,8 @@ _DOMAIN: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1
 """Labels with dots between (RFC 1035, section 2.3.1), and the underscore that is found in practice."""
 
 # chosen by us
+_BY_NAME: Final = "cn:"
+"""What a peer begins with that is known by the name in its certificate."""
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(s|m|h|)")
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -265,6 +267,13 @@ def _parse_peer(text: str) -> PeerRef:
     from caetun.session.identity import decode_key
 
     key, *words = text.split(",")
+    if key.startswith(_BY_NAME):
+        from caetun.session.engine import peer_id
+
+        name = key.removeprefix(_BY_NAME)
+        if not re.fullmatch("[^\\s,]{1,64}", name):
+            raise ValueError(f"{key!r} names nobody: write cn: and the name in the certificate, 1 to 64 characters")
+        return PeerRef(peer_id(name), parse_words(words), name)
     try:
         return PeerRef(decode_key(key.strip()), parse_words(words))
     except ConfigurationError as error:
@@ -365,7 +374,7 @@ DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]
 TEXT: Final = Kind("NAME", _parse_text)
 COMPRESS: Final = Kind("LIST", parse_methods, "none, or some of lz4, zstd, with commas, best first")
 FILE: Final = Kind("FILE", _parse_path)
-PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, table=_parse_peer_table)
+PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, "PUBKEY[,WORD...] or cn:NAME[,WORD...]", table=_parse_peer_table)
 PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md", table=parse_table)
 PORT_DEFAULTS: Final = Kind(
     "WORD[,WORD...]", _parse_defaults, "words as of a peer, see docs/switch.md", table=_parse_defaults_table

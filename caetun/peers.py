@@ -36,7 +36,7 @@ from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
-    from caetun.session.handshake import Cipher, Established, Handshakes, PeerId
+    from caetun.session.handshake import Cipher, Established, PeerId, Security
     from caetun.session.keypair import KeyPair
     from caetun.session.pathmtu import PathMtu
 
@@ -61,7 +61,7 @@ class Peer:
         ident: PeerId,
         name: str,
         session: Session,
-        handshakes: Handshakes,
+        handshakes: Security,
         timing: Timing,
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -194,6 +194,12 @@ class Peer:
             self._up(link, now, out, announce)
         return stale
 
+    def refused(self, now: float) -> None:
+        """A handshake with the far end has ended by a refusal: rare attempts until somebody has mended it."""
+        self._ways.answered()
+        if self.connects:
+            self._caller.pause(now + MISMATCH_PAUSE)
+
     def _mismatch(self, now: float) -> None:
         """The far end carries what we cannot: no session, and rare attempts until somebody has mended it."""
         self._ways.answered()
@@ -282,16 +288,27 @@ class Peer:
         else:
             self._drops.count(DropReason.NO_SESSION, len(batch))
 
+    def close(self, now: float, out: Output) -> None:
+        """Tell the far end that we go."""
+        self._journey.send(control.encode(control.Close(control.SHUTTING_DOWN)), now, out)
+
+    def rename(self, name: str) -> None:
+        """It is known by another name from now on."""
+        self.name = name
+        self._journey.rename(name)
+
     def expel(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is not welcome any more: end the session; returns its key pairs."""
         if not self.present:
             return self.session.forget()
-        self.close(now, out)
+        self._journey.send(control.encode(control.Close(control.REVOKED)), now, out)
         return self._lost(why, now, out)
 
-    def close(self, now: float, out: Output) -> None:
-        """Tell the far end that we go."""
-        self._journey.send(control.encode(control.Close(control.SHUTTING_DOWN)), now, out)
+    @property
+    def certificate(self) -> bytes:
+        """What the far end has shown in this session, DER; empty without a session or a certificate."""
+        pair = self.session.current
+        return b"" if pair is None else pair.established.certificate
 
     # inbound
 
@@ -355,9 +372,9 @@ class Peer:
                     if self._journey.acknowledged(answer, link, now, out):
                         self._caller.end()
                         self._unstage(now, out)
-                case control.Close() if pair is self.session.current:
+                case control.Close(reason) if pair is self.session.current:
                     # Under a former pair it is late: whoever sent it has been started again since.
-                    return self._lost("closed by the far end", now, out)
+                    return self._lost(notices.closed(reason), now, out)
                 case control.Part() | control.PartAcknowledgement():
                     self.conversation.heard(message, pair, out)
         self.conversation.tick(now, out)

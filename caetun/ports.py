@@ -70,10 +70,13 @@ class PortWords(NamedTuple):
 
 
 class PeerRef(NamedTuple):
-    """A far end: its public key, and what is said about its port."""
+    """A far end: its public key, or the name in its certificate, and what is said about its port."""
 
     key: bytes
+    """32 bytes: the public key, or what stands for the name."""
     port: PortWords = PortWords()
+    certificate_name: str = ""
+    """With --security tls."""
 
 
 def parse_words(parts: Iterable[str]) -> PortWords:

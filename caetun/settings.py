@@ -77,6 +77,7 @@ GROUPS: Final = {
     "switch": "switch (--mode tap with several peers)",
     "router": "router (--mode tun with several peers)",
     "keys": "keys",
+    "auth": "authentication",
     "session": "session",
     "agreement": "what the ends agree upon",
     "general": "configuration and messages",
@@ -230,14 +231,50 @@ class Settings(Agreement):
         bool, Option(SWITCH, "router", "let peers of one hub find direct ways to each other; on the hub, and on each")
     ] = False
 
+    security: Annotated[
+        str, Option(choice("noise", "tls"), "keys", "who is who: by keys (noise), or by X.509 certificates (tls)")
+    ] = "noise"
     secret_file: Annotated[Path | None, Option(FILE, "keys", "file with the secret that both ends share")] = None
     key: Annotated[Path | None, Option(FILE, "keys", "file with the private key of this end; wants a peer too")] = None
     peer: Annotated[
         tuple[PeerRef, ...],
-        Option(PEER, "keys", "public key of a far end, and words about it; a hub has several", repeatable=True),
+        Option(
+            PEER,
+            "keys",
+            "public key of a far end, or the name in its certificate, and words about it; a hub has several",
+            repeatable=True,
+        ),
     ] = ()
     peer_psk_file: Annotated[
         Path | None, Option(FILE, "keys", "file with a pre-shared key on top of the key pairs")
+    ] = None
+    ca: Annotated[Path | None, Option(FILE, "keys", "authorities whose certificates the far ends show (PEM)")] = None
+    cert: Annotated[Path | None, Option(FILE, "keys", "certificate of this end, and those between it and --ca")] = None
+    cert_key: Annotated[Path | None, Option(FILE, "keys", "its private key")] = None
+    crl: Annotated[
+        Path | None, Option(FILE, "keys", "certificates that the authorities have revoked; SIGHUP reads it again")
+    ] = None
+    tls_library: Annotated[str, Option(TEXT, "keys", "library for --security tls: openssl, tlslite, or a plugin's")] = (
+        "openssl"
+    )
+
+    auth: Annotated[
+        tuple[str, ...],
+        Option(
+            TEXT,
+            "auth",
+            "whoever calls must pass this, in order: key, certificate, password, totp, command, or a plugin's",
+            repeatable=True,
+        ),
+    ] = ()
+    users: Annotated[
+        Path | None, Option(FILE, "auth", "users and their passwords, see `caetun passwd`; SIGHUP reads it again")
+    ] = None
+    auth_command: Annotated[Path | None, Option(FILE, "auth", "program that decides, see docs/authentication.md")] = (
+        None
+    )
+    credentials: Annotated[
+        Path | None, Option(FILE, "auth", "user and password for a far end that asks; without: asks at the terminal")
     ] = None
 
     cipher: Annotated[
@@ -299,7 +336,8 @@ class Settings(Agreement):
     def enrols(self) -> bool:
         """Whether hosts can be invited: it is a hub with a key pair. A router needs a pool, which leads to them."""
         serves = self.negotiation == "server" and not self.connect and self.key is not None
-        return serves and (self.mode is Mode.TAP or bool(self.pool_network))
+        # Who is invited has nothing to answer a hub with that asks (--auth).
+        return serves and not self.auth and (self.mode is Mode.TAP or bool(self.pool_network))
 
     manage_device: bool = True
     """False: the device is somebody else's (`ttun`): use it, change neither addresses, MTU nor whether it is up."""
@@ -448,6 +486,7 @@ def check(settings: Settings) -> None:
         )
     check_agreement(settings, bool(settings.connect))
     _check_keys(settings)
+    _check_auth(settings)
     _check_outer(settings)
     _check_switch(settings)
     check_gateway(settings)
@@ -462,7 +501,21 @@ def check(settings: Settings) -> None:
 
 
 def _check_keys(settings: Settings) -> None:
-    """One shared secret, or a key of our own with one peer's."""
+    """One shared secret, or a key of our own with one peer's, or certificates."""
+    if settings.security == "tls":
+        _check_certificates(settings)
+        return
+    for name in ("ca", "crl"):
+        if getattr(settings, name) and "certificate" not in settings.auth:
+            raise ConfigurationError(
+                f"{OPTIONS[name].flag}: is for --security tls or --auth certificate: add one of them, or leave it away"
+            )
+    for peer in settings.peer:
+        if peer.certificate_name:
+            raise ConfigurationError(
+                f"--peer: cn:{peer.certificate_name} names a certificate, which --security tls has: add it, or give a "
+                "public key"
+            )
     if settings.secret_file is None and settings.key is None:
         raise ConfigurationError(
             "keys: none given, and CaeTun never runs without: give --secret-file FILE "
@@ -474,11 +527,60 @@ def _check_keys(settings: Settings) -> None:
                 raise ConfigurationError(
                     f"{OPTIONS[name].flag}: cannot be used with --secret-file: choose a shared secret or key pairs"
                 )
-    elif not settings.peer and not settings.enrols:
+    elif not settings.peer and not settings.enrols and not _takes_guests(settings):
         raise ConfigurationError("--peer: no public key given: give the far end's (there: caetun pubkey < KEYFILE)")
     keys = [peer.key for peer in settings.peer]
     if len(set(keys)) < len(keys):
         raise ConfigurationError("--peer: one public key is given twice: leave one away")
+
+
+def _takes_guests(settings: Settings) -> bool:
+    """Whether far ends may come that are not named: those who call must then say who they are."""
+    return bool(settings.auth) and "key" not in settings.auth and not settings.connect
+
+
+def _check_auth(settings: Settings) -> None:
+    """Whoever asks has something to compare the answers with."""
+    if settings.auth and not settings.listen:
+        raise ConfigurationError("--auth: asks those who call, and nobody can: add --listen, or leave it away")
+    if (settings.cert is None) != (settings.cert_key is None):
+        given, missing = ("--cert", "--cert-key") if settings.cert else ("--cert-key", "--cert")
+        raise ConfigurationError(f"{given}: given without {missing}: a certificate is shown with its key, give both")
+    asked = set(settings.auth)
+    wanted = (("users", {"password", "totp"}), ("auth_command", {"command"}), ("ca", {"certificate"}))
+    for name, modules in wanted:
+        flag, value = OPTIONS[name].flag, getattr(settings, name)
+        if asked & modules and value is None:
+            raise ConfigurationError(f"{flag}: not given: --auth {min(asked & modules)} needs it")
+        if value is not None and not asked & modules and name != "ca":
+            raise ConfigurationError(f"{flag}: of no use without --auth {' or '.join(sorted(modules))}: add it")
+    if "totp" in asked and not asked & {"password", "certificate", "command"}:
+        raise ConfigurationError("--auth: totp alone does not say whose code it is: put password before it")
+
+
+def _check_certificates(settings: Settings) -> None:
+    """Certificates in place of keys."""
+    for name in ("secret_file", "key"):
+        if getattr(settings, name):
+            raise ConfigurationError(
+                f"{OPTIONS[name].flag}: --security tls has certificates instead of keys: leave it away, or the other"
+            )
+    for name in ("ca", "cert", "cert_key"):
+        if not getattr(settings, name):
+            raise ConfigurationError(
+                f"{OPTIONS[name].flag}: not given: --security tls wants --ca, --cert and --cert-key "
+                "(make them: caetun pki init, caetun pki issue)"
+            )
+    for peer in settings.peer:
+        if not peer.certificate_name:
+            raise ConfigurationError(
+                "--peer: a public key is given, but --security tls knows names: give cn:NAME, as in the certificate"
+            )
+    if not settings.peer and not _takes_guests(settings):
+        raise ConfigurationError("--peer: none given: name the far end's certificate: --peer cn:NAME")
+    names = [peer.certificate_name for peer in settings.peer]
+    if len(set(names)) < len(names):
+        raise ConfigurationError("--peer: one certificate is named twice: leave one away")
 
 
 def _check_switch(settings: Settings) -> None:
@@ -512,6 +614,10 @@ def _check_switch(settings: Settings) -> None:
 
 def _check_router(settings: Settings) -> None:
     """Each address leads to one peer, and each of several peers has some."""
+    if settings.mesh and settings.security == "tls":
+        raise ConfigurationError("--mesh: knows its members by public keys, not certificates: use --key and --peer")
+    if settings.mesh and settings.auth and "key" not in settings.auth:
+        raise ConfigurationError("--mesh: knows its members beforehand: put key first in --auth, or leave it away")
     if settings.mesh and not settings.peer:
         raise ConfigurationError("--mesh: given with --secret-file, which two ends share: use --key and --peer")
     if settings.mesh and settings.negotiation == "server":

@@ -56,6 +56,11 @@ class DropReason(enum.StrEnum):
     HANDSHAKE_INCOMPLETE = "handshake.incomplete"
     HANDSHAKE_OVERLOAD = "handshake.overload"
     HANDSHAKE_COOKIE = "handshake.cookie"
+    HANDSHAKE_TLS = "handshake.tls"
+    HANDSHAKE_CERTIFICATE = "handshake.certificate"
+    AUTH_MALFORMED = "auth.malformed"
+    AUTH_UNEXPECTED = "auth.unexpected"
+    AUTH_CROWDED = "auth.crowded"
     # inside a record
     CONTAINER_MALFORMED = "container.malformed"
     ELEMENT_UNKNOWN = "container.unknown-element"

@@ -29,6 +29,9 @@ COMMANDS: Final = {
     "genkey": Command("caetun.cli.keys", "genkey", "print a new private key"),
     "pubkey": Command("caetun.cli.keys", "pubkey", "read a private key, print its public key"),
     "gensecret": Command("caetun.cli.keys", "gensecret", "make a secret for both ends to share"),
+    "pki": Command("caetun.cli.pki", "main", "keep a small certificate authority"),
+    "passwd": Command("caetun.cli.passwd", "main", "set a user's password in a file"),
+    "revoke": Command("caetun.cli.revoke", "main", "shut a user or peer out of a running tunnel"),
     "show": Command(
         "caetun.cli.show",
         "main",

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--all", action="store_true", help="all rows; without, a long table ends after 1,000")
     parser.add_argument("--watch", action="store_true", help="again every second, until interrupted")
     arguments = parser.read(argv)
-    path = _find(arguments.dev)
+    path = find(arguments.dev)
     while True:
         rows, more = ask(path, arguments.what, everything=arguments.all or arguments.json)
         text = json.dumps(rows) if arguments.json else table(rows)
@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
         time.sleep(_WATCH_SECONDS)
 
 
-def _find(device: str | None) -> Path:
+def find(device: str | None) -> Path:
+    """The socket of a device's tunnel, or of the only one. Raises CaeTunError."""
     if device is not None:
         return socket_path(device)
     found = sockets()
@@ -73,19 +74,20 @@ def ask(path: Path, what: str, everything: bool = False) -> tuple[list[dict[str,
     """The rows that a tunnel answers with, page by page, and whether there are more. Raises HostError."""
     rows: list[dict[str, Any]] = []
     while True:
-        answer = _question(path, {"show": what, "from": len(rows)})
+        answer = question(path, {"show": what, "from": len(rows)})
         rows += answer["rows"]
         more = bool(answer.get("more"))
         if not (more and everything):
             return rows, more
 
 
-def _question(path: Path, question: dict[str, Any]) -> dict[str, Any]:
+def question(path: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """What a tunnel answers: `rows`, and whether there are `more`. Raises HostError."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(_PATIENCE)
             sock.connect(str(path))
-            sock.sendall(json.dumps(question).encode() + b"\n")
+            sock.sendall(json.dumps(asked).encode() + b"\n")
             with sock.makefile("rb") as lines:
                 answer: dict[str, Any] = json.loads(lines.readline() or b"{}")
     except OSError as error:

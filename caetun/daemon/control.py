@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,11 @@ MAX_CLIENTS: Final = 16
 class Control:
     """Answers on a Unix socket."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, path: Path, status: Status) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, path: Path, status: Status, revoke: Callable[[str], int]
+    ) -> None:
+        """`revoke`: shuts out a user or peer, and tells how many sessions that ended."""
+        self._revoke = revoke
         self._loop = loop
         self._path = path
         self._status = status
@@ -94,8 +99,10 @@ class Control:
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
             question = json.loads(line)
+            if isinstance(question.get("revoke"), str):
+                return {"rows": [{"revoked": question["revoke"], "sessions": self._revoke(question["revoke"])}]}
             what, start = question["show"], question.get("from", 0)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {"error": 'not understood: write {"show": "..."}'}
         if type(start) is not int or not 0 <= start < 1 << 32:
             return {"error": '"from" is the number of a row'}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
-from caetun.session.handshake import Cipher, Handshakes, PeerId, Policy, PostQuantum
+from caetun.session.handshake import Cipher, Established, Handshakes, PeerId, Policy, PostQuantum, Security
 from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity
 from caetun.session.session import Session
 from caetun.types import Drops, Mode
@@ -19,34 +20,89 @@ if TYPE_CHECKING:
     from caetun.board import Board
     from caetun.devices.base import Device
     from caetun.keyfiles import Keys
+    from caetun.security.trust import Trust
+    from caetun.session.engine import CertificateIdentity
     from caetun.settings import Settings
+
+Identity: TypeAlias = "StaticIdentity | SecretIdentity | CertificateIdentity"
 
 # chosen by us
 MAX_RECORD: Final = 64 * 1024
 """Bytes of sealed record this side puts together: what one burst of datagrams can carry."""
 
 
-def make_node(settings: Settings, keys: Keys, device: Device, mtu: int, drops: Drops) -> Node:
-    """The core of a tunnel, with every peer the settings name. Raises ConfigurationError."""
+class Core(NamedTuple):
+    """A node, and what makes it grow."""
+
+    node: Node
+    identity: Identity
+    make_guest: Callable[[Established], Peer]
+    """A peer that no configuration names, added to the node."""
+    several: bool
+    """Whether there is something that decides between peers."""
+
+
+def make_core(
+    settings: Settings, keys: Keys, device: Device, mtu: int, drops: Drops, trust: Trust | None = None
+) -> Core:
+    """The core of a tunnel, with every peer the settings name. Raises ConfigurationError.
+
+    `trust`: with --security tls.
+    """
     entropy = os.urandom
     indices = IndexAllocator(entropy)
-    identity, idents = _identity(keys)
-    handshakes = Handshakes(
-        identity,
-        Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress),
-        Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum)),
-        entropy=entropy,
-        allocate_index=indices,
-        drops=drops,
-    )
+    hello = Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress)
+    policy = Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum))
+    handshakes: Security
+    identity: Identity
+    if settings.security == "tls":
+        # Imported here: most tunnels have keys.
+        from caetun.daemon import certificates
+        from caetun.session.tls import TlsHandshakes
+
+        assert trust is not None
+        identity = certificates.identity(settings, keys)
+        terms = certificates.library(settings, keys), trust, identity, hello, policy
+        handshakes = TlsHandshakes(*terms, entropy=entropy, allocate_index=indices, drops=drops)
+        idents = [PeerId(key) for key in keys.peers]
+    else:
+        named, idents = _identity(keys)
+        identity = named
+        handshakes = Handshakes(named, hello, policy, entropy=entropy, allocate_index=indices, drops=drops)
     board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
+    switched = board is not None and device.mode is Mode.TAP
+
+    def make_guest(established: Established) -> Peer:
+        ident = established.peer
+        in_certificate = () if trust is None or not established.certificate else trust.names_of(established.certificate)
+        identity.learn(ident, in_certificate[0] if in_certificate else "")
+        name = f"guest-{ident[:4].hex()}"
+        guest = make_peer(settings, node, device, ident, name)
+        node.add(guest, settings.port_defaults.settings(name) if switched else None)
+        return guest
+
     for number, ident in enumerate(idents, 1):
-        words = settings.peer[number - 1].port if settings.peer else settings.port_defaults
-        name = words.name or ("peer" if len(idents) == 1 else f"peer{number}")
-        port = words.settings(name) if board is not None and device.mode is Mode.TAP else None
+        ref = settings.peer[number - 1] if settings.peer else None
+        words = settings.port_defaults if ref is None else ref.port
+        said = "" if ref is None else ref.port.name or ref.certificate_name
+        name = said or ("peer" if len(idents) == 1 else f"peer{number}")
+        port = words.settings(name) if switched else None
         node.add(make_peer(settings, node, device, ident, name), port)
-    return node
+    return Core(node, identity, make_guest, board is not None)
+
+
+def make_trust(settings: Settings) -> Trust | None:
+    """Whose certificates are good, if any are wanted. Raises ConfigurationError."""
+    if settings.ca is None:
+        return None
+    # Imported here: most tunnels have keys.
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from caetun.security.credentials import read_certificates
+    from caetun.security.trust import Trust
+
+    return Trust([each.public_bytes(Encoding.DER) for each in read_certificates(settings.ca, "--ca")], settings.crl)
 
 
 def make_peer(settings: Settings, node: Node, device: Device, ident: PeerId, name: str) -> Peer:
@@ -68,7 +124,8 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
 
         return make_router(settings, drops)
     words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
-    if len(settings.peer) < 2 and not words and not settings.vlan and not settings.enrols:
+    alone = len(settings.peer) < 2 and not settings.auth and not settings.enrols
+    if alone and not words and not settings.vlan:
         return None
     from caetun.daemon.switching import make_switchboard
 

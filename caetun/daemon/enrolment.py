@@ -98,6 +98,9 @@ class Enrolments:
     def met(self, peer: Peer) -> None:
         """It speaks first."""
 
+    def gone(self, peer: Peer) -> None:
+        """It is no peer any more: whoever takes one away here has forgotten it."""
+
     def deaf(self, peer: Peer) -> None:
         """It cannot enrol."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from caetun.daemon import loop as loops
 from caetun.daemon.dialer import Dialer
-from caetun.daemon.engine import make_node
+from caetun.daemon.engine import make_core
 from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
 from caetun.errors import CaeTunError, Disagreement, NetworkError, PeerError
@@ -94,7 +94,7 @@ class Joiner:
         )
         keys = Keys(None, Secret(invitation.token), (invitation.hub,), None, ())
         self._device = NoDevice(invitation.mode)
-        node = make_node(settings, keys, self._device, settings.mtu, drops)
+        node = make_core(settings, keys, self._device, settings.mtu, drops).node
         self._pump = Pump(loop, node, self._device, self, Batch(1))
         self._context = Context(loop, self._pump, node.sessions, drops, outer_options(settings), self._told)
         (peer,) = node.peers.values()

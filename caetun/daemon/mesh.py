@@ -82,6 +82,10 @@ class HubMesh:
         """It will not join."""
         self.met(peer)
 
+    def gone(self, peer: Peer) -> None:
+        """It is no peer any more."""
+        self._joined.pop(peer.ident, None)
+
     def heard(self, peer: Peer, body: bytes) -> None:
         """A peer joins. Raises Malformed."""
         message = decode(body)
@@ -139,6 +143,9 @@ class MemberMesh:
 
     def deaf(self, peer: Peer) -> None:
         """The hub has no mesh."""
+
+    def gone(self, peer: Peer) -> None:
+        """There is one hub."""
 
     def heard(self, peer: Peer, body: bytes) -> None:
         """The hub introduces somebody; nobody else can. Raises Malformed."""

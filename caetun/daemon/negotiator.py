@@ -37,6 +37,9 @@ class Role(Protocol):
     def heard(self, peer: Peer, message: Push | Applied | Refused) -> None:
         """A message of another type."""
 
+    def forget(self, peer: Peer) -> None:
+        """It is no peer any more."""
+
 
 class Equal:
     """Nothing follows: both ends are set alike."""
@@ -49,6 +52,9 @@ class Equal:
         peer.conversation.release(HOLD)
         self._hands.tell("info", "negotiation.agreed", "both ends are set alike", peer=peer.name)
         self._hands.wake()
+
+    def forget(self, peer: Peer) -> None:
+        """There is nothing to forget."""
 
     def heard(self, peer: Peer, message: Push | Applied | Refused) -> None:
         """Not expected of an equal; what it refuses is told."""
@@ -97,6 +103,10 @@ class Negotiator:
         if self._offer.policy == "symmetric":
             peer.conversation.hold(HOLD)
         self._hands.say(peer, Kind.CONFIGURATION, configuration.encode(self._offer))
+
+    def gone(self, peer: Peer) -> None:
+        """It is no peer any more."""
+        self._role.forget(peer)
 
     def deaf(self, peer: Peer) -> None:
         """A version without a control channel."""

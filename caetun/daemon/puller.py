@@ -71,6 +71,9 @@ class Puller:
         self.on_names: Callable[[Peer, Assigned], None] | None = None
         """The hand-over: is given the server and all that is applied (dns, domain, gateway) at each change."""
 
+    def forget(self, peer: Peer) -> None:
+        """There is one server."""
+
     def repair(self) -> None:
         """Take back what a run that was killed has left on a device that stays."""
         if self._stays and (done := self._leftovers.repair(socket.if_nametoindex(self._name))):

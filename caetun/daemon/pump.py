@@ -94,7 +94,7 @@ class Pump:
     """Fulfils `transports.base.Arrivals`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, node: Node, device: Device, shell: Shell, batch: Batch) -> None:
-        self._loop = loop
+        self.loop = loop
         self._node = node
         self._device = device
         self._shell = shell
@@ -134,9 +134,9 @@ class Pump:
             return
         self._is_reading = wanted
         if wanted:
-            self._loop.add_reader(self._device.fileno(), self._device_readable)
+            self.loop.add_reader(self._device.fileno(), self._device_readable)
         else:
-            self._loop.remove_reader(self._device.fileno())
+            self.loop.remove_reader(self._device.fileno())
 
     def wake(self) -> None:
         """Let the node look at its deadlines now."""
@@ -181,7 +181,7 @@ class Pump:
         if at_once:
             self._open_charged(turns, link, at_once, began)
         if turns and self._turn is None:
-            self._turn = self._loop.call_soon(self._take_turns, turns)
+            self._turn = self.loop.call_soon(self._take_turns, turns)
 
     def _take_turns(self, turns: Turns) -> None:
         """Open some of what waits, then see what has come in meanwhile."""
@@ -197,7 +197,7 @@ class Pump:
         self._node.burst_end(now, self._out)
         self._flush()
         if turns and not self._stopped:
-            later = self._loop.call_soon if chosen is not None else partial(self._loop.call_later, WASTE_SECONDS)
+            later = self.loop.call_soon if chosen is not None else partial(self.loop.call_later, WASTE_SECONDS)
             self._turn = later(self._take_turns, turns)
 
     def _open_charged(self, turns: Turns, link: Link, records: Sequence[Record], began: float) -> float:
@@ -261,7 +261,7 @@ class Pump:
     def _hold_device(self) -> None:
         """A link is full: wait a moment before what comes is put into its backlog, which costs a copy."""
         self._reading(False)
-        self._hold = self._loop.call_later(HOLD_SECONDS, self._held)
+        self._hold = self.loop.call_later(HOLD_SECONDS, self._held)
 
     def _held(self) -> None:
         self._hold = None
@@ -270,7 +270,7 @@ class Pump:
 
     def too_big(self, link: Link, datagram: int) -> None:
         """The local kernel refused a datagram: sent from within `_flush`, so handled after it."""
-        self._loop.call_soon(self._too_big, link, datagram)
+        self.loop.call_soon(self._too_big, link, datagram)
 
     def _too_big(self, link: Link, datagram: int) -> None:
         self._node.too_big(link, datagram, time.monotonic(), self._out)
@@ -293,6 +293,11 @@ class Pump:
         """A link to a peer is not to be used any more."""
         peer.withdraw(link, time.monotonic(), self._out)
         self.wake()
+
+    def expel(self, peer: Peer, why: str) -> None:
+        """A peer is not welcome any more: its session ends at once."""
+        self._node.expel(peer, why, time.monotonic(), self._out)
+        self._flush()
 
     def say(self, peer: Peer, kind: int, body: bytes) -> bool:
         """Send a peer a message on its control channel; False if there is nobody to say it to, or no room."""
@@ -395,7 +400,7 @@ class Pump:
     def _arm(self) -> None:
         now = time.monotonic()
         if now < self._rested_at:
-            if self._timer is not None and self._timer.when() <= self._loop.time() + self._rested_at - now:
+            if self._timer is not None and self._timer.when() <= self.loop.time() + self._rested_at - now:
                 return
             delay = self._rested_at - now
         else:
@@ -403,4 +408,4 @@ class Pump:
             delay = MAX_SLEEP if due is None else min(MAX_SLEEP, max(MIN_SLEEP, due - now))
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(delay, self._tick)
+        self._timer = self.loop.call_later(delay, self._tick)

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Final
 from caetun import logs
 from caetun.daemon import hostnet
 from caetun.daemon import loop as loops
+from caetun.daemon.authentication import Authentication
 from caetun.daemon.control import Control
 from caetun.daemon.dialer import Dialer
-from caetun.daemon.engine import make_node, make_peer
+from caetun.daemon.engine import make_core, make_peer, make_trust
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.linuxbridge import LinuxBridge
 from caetun.daemon.negotiations import Negotiations
@@ -63,7 +64,10 @@ BATCH_LIMIT: Final = 61 * 1024
 GC_THRESHOLD: Final = 50_000
 """Objects made between two looks for cycles: the data path makes a tuple a frame, and no cycles."""
 AT_WILL: Final = frozenset(
-    ("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "route.source", "mesh.relayed")
+    (
+        *("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source"),
+        "mesh.relayed",
+    )
 )
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
 
@@ -118,6 +122,7 @@ class Daemon:
         self._pipeline: Pipeline | None = None
         self._mesh: Mesh | None = None
         self._negotiations: Negotiations | None = None
+        self._authentication: Authentication | None = None
         self._repeated = logs.RepeatedEvents(log, call_later=loop.call_later)
 
     # start
@@ -128,14 +133,16 @@ class Daemon:
         keys = load_keys(settings)
         for warning in keys.warnings:
             logs.event(log, logging.WARNING, "key.readable", warning)
+        trust = make_trust(settings)
         steward = steward_for(settings, self._loop)
         device = self._device = self._open_device()
         mtu = self._mtu(device)
-        node = self._node = make_node(settings, keys, device, mtu, self.drops)
+        core = make_core(settings, keys, device, mtu, self.drops, trust)
+        node = self._node = core.node
         pump = self._pump = Pump(self._loop, node, self._mangled(device, mtu), self, Batch(BATCH_LIMIT))
-        self._negotiations = Negotiations(
-            settings, keys, node, mtu, device=device, hands=Hands(self._loop, lambda: pump, self.failed), host=self
-        )
+        hands = Hands(self._loop, lambda: pump, self.failed)
+        self._negotiations = Negotiations(settings, keys, node, mtu, device=device, hands=hands, host=self)
+        self._authentication = Authentication(settings, keys, core, trust, hands, self._negotiations.services)
         options = outer_options(settings, steward.mark if steward else 0)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
         for where in settings.listen:
@@ -153,6 +160,7 @@ class Daemon:
                 settings, node, pump, self._context, lambda ident, name: make_peer(settings, node, device, ident, name)
             )
             self._negotiations.services.add(Kind.MESH, self._mesh)
+        self._authentication.start()
         self._signals()
         self._set_up_device(device, mtu)
         if settings.route:
@@ -165,7 +173,7 @@ class Daemon:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
         status = Status(node, self.drops, lambda: self._dialer, self._negotiations, self._pipeline)
-        self._control = Control(self._loop, socket_path(device.name), status)
+        self._control = Control(self._loop, socket_path(device.name), status, self._authentication.revoke)
         try:
             self._control.start()
         except NetworkError as error:
@@ -362,6 +370,8 @@ class Daemon:
 
     def _reload(self) -> None:
         """SIGHUP: what can change while running changes, the rest is named."""
+        if self._authentication is not None:
+            self._authentication.reread()
         if self._settings.config is None:
             text = "no configuration file was given (--config): nothing to read again"
             logs.event(log, logging.INFO, "reload", text)
@@ -400,7 +410,7 @@ class Daemon:
             self._pump.stop()
             if self._settings.verbose:
                 self.print_counters()
-        for part in (self._control, self._watch, self._negotiations, self._mesh):
+        for part in (self._control, self._watch, self._negotiations, self._authentication, self._mesh):
             if part is not None:
                 part.close()
         if self._bridge is not None:

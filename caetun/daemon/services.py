@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LAST_WORDS_SECONDS: Final = 3.0
 """How long the end waits for the far end to have heard why."""
 _LOOK_SECONDS: Final = 0.05
+MAX_OUTSIDE: Final = 8
+"""Messages kept of a peer that is not let in yet."""
 OFF: Final = b'{"type":"off"}'
 """What a side says that does not negotiate: `wire.configuration.Off`, which it need not import."""
 
@@ -46,6 +48,9 @@ class Service(Protocol):
     def heard(self, peer: Peer, body: bytes) -> None:
         """It says something. May raise PeerError, whose reason is counted."""
 
+    def gone(self, peer: Peer) -> None:
+        """It is no peer any more: forget it."""
+
 
 class Hands:
     """What services may do."""
@@ -60,6 +65,10 @@ class Hands:
     def say(self, peer: Peer, kind: Kind, body: bytes) -> bool:
         """Send a message; False if there is nobody to send it to, or no room."""
         return self._pump().say(peer, kind, body)
+
+    def expel(self, peer: Peer, why: str) -> None:
+        """End a peer's session at once."""
+        self._pump().expel(peer, why)
 
     def remove(self, peer: Peer, why: str) -> None:
         """Forget a peer, and end its session."""
@@ -93,15 +102,50 @@ class Services:
     def __init__(self, drops: Drops) -> None:
         self._drops = drops
         self._by_kind: dict[int, Service] = {}
+        self._closed: Callable[[Peer], bool] | None = None
+        self._outside: dict[Peer, list[tuple[int, bytes]]] = {}
+        """What peers have said that are not let in yet."""
 
     def add(self, kind: Kind, service: Service) -> None:
         """Give a service the messages of this kind."""
         self._by_kind[kind] = service
 
+    def guard(self, closed: Callable[[Peer], bool]) -> None:
+        """Services other than authentication hear nothing of a peer as long as it is `closed` out."""
+        self._closed = closed
+
+    def let_in(self, peer: Peer) -> None:
+        """A peer is closed out no more: services hear of it, and what it has said so far."""
+        for kind, body in self._outside.pop(peer, ()):
+            self._pass_on(peer, kind, body)
+
+    def gone(self, peer: Peer) -> None:
+        """It is no peer any more."""
+        self._outside.pop(peer, None)
+        for service in self._by_kind.values():
+            service.gone(peer)
+
     def said(self, peer: Peer, kind: int, body: bytes) -> None:
         """An entry of `Output.said`."""
+        keeper = self._by_kind.get(Kind.AUTHENTICATION)
+        if kind in (MET, DEAF) and keeper is not None:
+            (keeper.met if kind == MET else keeper.deaf)(peer)
+        if kind == Kind.AUTHENTICATION or self._closed is None or not self._closed(peer):
+            self._pass_on(peer, kind, body)
+            return
         if kind in (MET, DEAF):
-            for service in list(self._by_kind.values()):
+            self._outside[peer] = []
+        waiting = self._outside.setdefault(peer, [])
+        if len(waiting) < MAX_OUTSIDE:
+            waiting.append((kind, body))
+        else:
+            self._drops.count(DropReason.AUTH_UNEXPECTED)
+
+    def _pass_on(self, peer: Peer, kind: int, body: bytes) -> None:
+        if kind in (MET, DEAF):
+            for of, service in list(self._by_kind.items()):
+                if of == Kind.AUTHENTICATION:
+                    continue
                 (service.met if kind == MET else service.deaf)(peer)
             return
         if kind not in self._by_kind:
@@ -119,6 +163,10 @@ class Unnegotiated:
     def __init__(self, hands: Hands) -> None:
         self._hands = hands
         self._told: set[Peer] = set()
+
+    def gone(self, peer: Peer) -> None:
+        """Forget it."""
+        self._told.discard(peer)
 
     def met(self, peer: Peer) -> None:
         """It may ask."""

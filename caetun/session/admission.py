@@ -91,6 +91,7 @@ class Admission:
 
     def __init__(self, target: bytes, entropy: Entropy, drops: Drops) -> None:
         """`target`: ours, 32 bytes (docs/wire.md, section 2.2)."""
+        self.target = target
         self._mac1 = keyed(mac1_key(target))
         self._mint = CookieMint(target, entropy)
         self._parts = Parts(drops)
@@ -108,9 +109,14 @@ class Admission:
         self._parts.expire(now)
         return self._handshakes.recent(now) > LOAD_HANDSHAKES or len(self._parts) > LOAD_UNFINISHED
 
-    def challenge(self, piece: Piece, codes: Codes, source: str, now: float) -> list[bytes] | None:
-        """None if the piece may pass; else the answer to it: a cookie reply, or nothing. Hot while flooded."""
-        if not self.under_load(now) or self._mint.right(codes, source, now):
+    def challenge(
+        self, piece: Piece, codes: Codes, source: str, now: float, *, always: bool = False
+    ) -> list[bytes] | None:
+        """None if the piece may pass; else the answer to it: a cookie reply, or nothing. Hot while flooded.
+
+        `always`: without load too, because what the message asks for is long.
+        """
+        if not (always or self.under_load(now)) or self._mint.right(codes, source, now):
             return None
         # The first piece stands for its message: one reply is enough, for it is sent again as a whole.
         if piece.number or self._cookies.full(now) or not self._cookies.take(host_of(source), now, strict=True):

@@ -121,6 +121,11 @@ class Channel:
         self._begin()
         return MET if incarnation else DEAF
 
+    def forget(self) -> None:
+        """Whoever was met is somebody new when met again."""
+        self.far = None
+        self._begin()
+
     # outbound
 
     def send(self, kind: int, body: bytes) -> bool:

@@ -12,13 +12,13 @@ import hashlib
 import hmac
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from caetun.errors import Refused
-from caetun.session.identity import Identity, PeerId
+from caetun.session.identity import PeerId
 from caetun.session.noise import Entropy
 from caetun.types import DropReason
 from caetun.wire.handshake import MAC_SIZE, SALT_SIZE, Codes, CookieReply, Header, cut, encode_cookie_reply
@@ -107,13 +107,20 @@ class _Sent:
     """Of its first piece: what a cookie reply refers to."""
 
 
+class Addresses(Protocol):
+    """Knows what must be known to write to a peer."""
+
+    def target_of(self, peer: PeerId) -> bytes:
+        """32 bytes (docs/wire.md, section 2.2)."""
+
+
 class Envelopes:
     """Puts the codes on our handshake messages, and takes in the cookies that others demand.
 
     Keeps `MAX_KEPT` messages and one cookie a peer at most.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Addresses) -> None:
         self._identity = identity
         self._sent: dict[int, _Sent] = {}
         """By sender index."""
@@ -137,6 +144,12 @@ class Envelopes:
         """No message of this kind needs a cookie any more."""
         for index in self._order.pop((peer, kind), ()):
             self._sent.pop(index, None)
+
+    def drop(self, peer: PeerId) -> None:
+        """A peer is a stranger again."""
+        for kind in (INITIATION, RESPONSE):
+            self.forget(peer, kind)
+        self._cookies.pop(peer, None)
 
     def take_cookie(self, reply: CookieReply, now: float) -> list[bytes]:
         """Use a cookie: returns the message it was demanded for, with mac2, to be sent again. Raises Refused.

@@ -46,6 +46,10 @@ class Freshness:
         if time <= self._accepted.get(peer, -1):
             raise Refused(DropReason.HANDSHAKE_REPLAYED)
 
+    def forget(self, peer: PeerId) -> None:
+        """A peer is a stranger again. An old initiation of it leads to keys that nobody has."""
+        self._accepted.pop(peer, None)
+
     def accept(self, peer: PeerId, time: int) -> None:
         """A peer's initiation with this time was authenticated and is being answered."""
         self._accepted[peer] = time

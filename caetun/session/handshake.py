@@ -15,7 +15,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from caetun.errors import ConfigurationError, PeerError, Refused
 from caetun.session import kem
@@ -23,6 +23,7 @@ from caetun.session.admission import Admission
 from caetun.session.cookies import Envelopes
 from caetun.session.freshness import Freshness
 from caetun.session.identity import NO_PSK, Identity, PeerId, SecretIdentity, StaticIdentity
+from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy, HandshakeState, Keys
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.handshake import (
@@ -88,6 +89,12 @@ class Policy:
     """Allowed ones, best first: at least one."""
     post_quantum: PostQuantum = PostQuantum.AUTO
 
+    def preferring(self, order: Sequence[Cipher]) -> Policy:
+        """The same with the ciphers in this order, those that it does not name last."""
+        named = [cipher for cipher in order if cipher in self.ciphers]
+        rest = [cipher for cipher in self.ciphers if cipher not in named]
+        return dataclasses.replace(self, ciphers=(*named, *rest))
+
 
 @dataclass(frozen=True, slots=True)
 class Established:
@@ -109,6 +116,18 @@ class Established:
     """The peer's."""
     post_quantum: bool
     """Whether ML-KEM took part."""
+    certificate: bytes = b""
+    """The one the peer has shown, DER; none with Noise."""
+
+
+class Refusal(NamedTuple):
+    """A handshake that one side has ended because of who the other is: worth a word to a person, unlike garbage."""
+
+    why: str
+    peer: PeerId | None
+    """Who was called; None if he called us."""
+    theirs: bool
+    """Whether it is the far end that refuses us."""
 
 
 class Answer(NamedTuple):
@@ -117,6 +136,51 @@ class Answer(NamedTuple):
     replies: list[bytes]
     """Datagrams to send back to where it came from."""
     established: Established | None = None
+    refusal: Refusal | None = None
+
+
+class Security(Protocol):
+    """A security module: handshake messages in, handshake messages, traffic keys and a peer out. Pure."""
+
+    hello: Hello
+    """Ours."""
+    drops: Drops
+
+    @property
+    def identity(self) -> object:
+        """Who we are, and whom we know."""
+
+    @property
+    def ciphers(self) -> tuple[Cipher, ...]:
+        """The allowed ones, best first."""
+
+    def initiate(self, peer: PeerId, now: float, wall: float, cipher: Cipher | None = None) -> list[bytes]:
+        """Begin a handshake with a peer, or repeat what has got no answer yet; returns datagrams of up to 1,200 bytes.
+
+        `now`: monotonic seconds; `wall`: seconds since 1970; `cipher`: an allowed one, by default the best.
+        Raises ConfigurationError if peer or cipher is not known here.
+        """
+
+    def abandon(self, peer: PeerId) -> None:
+        """Forget the attempts to this peer, if there are any."""
+
+    def forget(self, peer: PeerId) -> None:
+        """A peer is taken away."""
+
+    def estrange(self, peer: PeerId) -> None:
+        """A peer is told with the next handshake that we have forgotten what was said."""
+
+    def admit(self, key: bytes) -> PeerId:
+        """Know one more peer from now on, by its public key. Raises ConfigurationError."""
+
+    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
+        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
+
+    def receive(self, datagram: Buffer, source: str, now: float, wall: float) -> Answer:
+        """Take in a datagram of type 1, 2 or 3; whatever is wrong with it is counted in `drops`.
+
+        `source`: address, a space and the port; `now`: monotonic seconds; `wall`: seconds since 1970.
+        """
 
 
 @dataclass(slots=True)
@@ -164,8 +228,7 @@ class Handshakes:
         """By local index."""
         self._attempts_to: dict[PeerId, deque[int]] = {}
         """Local indices, oldest first."""
-        self._incarnations: dict[PeerId, int] = {}
-        """What each peer is told, so that it knows whether we still know what was said on the control channel."""
+        self._incarnations = Incarnations(entropy)
 
     @property
     def identity(self) -> Identity:
@@ -179,9 +242,7 @@ class Handshakes:
 
     def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
         """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
-        named = [cipher for cipher in order if cipher in self._policy.ciphers]
-        rest = [cipher for cipher in self._policy.ciphers if cipher not in named]
-        self._policy = dataclasses.replace(self._policy, ciphers=(*named, *rest))
+        self._policy = self._policy.preferring(order)
         return self._policy.ciphers
 
     # initiator
@@ -200,7 +261,9 @@ class Handshakes:
         noise = self._noise(cipher, index, keys, initiator=True)
         kem_key = kem.DecapsulationKey(self._entropy) if self._kem_enabled else None
         offer = None if kem_key is None else kem_key.public
-        greeting = Greeting(self._hello_to(peer), time=self._freshness.stamp(wall), encapsulation_key=offer)
+        greeting = Greeting(
+            self._incarnations.hello_to(peer, self.hello), time=self._freshness.stamp(wall), encapsulation_key=offer
+        )
         message = noise.write_message(encode_greeting(greeting))
         self._freshness.sent(noise.ephemeral)
         self._attempts[index] = _Attempt(peer, cipher, noise, kem_key, now)
@@ -219,9 +282,14 @@ class Handshakes:
     def forget(self, peer: PeerId) -> None:
         """A peer is taken away. If it is added again, it will be told that we have forgotten what was said."""
         self.abandon(peer)
-        self._incarnations.pop(peer, None)
-        if isinstance(self._identity, StaticIdentity):
-            self._identity.dismiss(peer)
+        self._incarnations.forget(peer)
+        self._identity.unlearn(peer)
+        self._envelopes.drop(peer)
+        self._freshness.forget(peer)
+
+    def estrange(self, peer: PeerId) -> None:
+        """A peer is told with the next handshake that we have forgotten what was said."""
+        self._incarnations.forget(peer)
 
     def admit(self, key: bytes) -> PeerId:
         """Know one more peer from now on, by its public key. Raises ConfigurationError."""
@@ -293,7 +361,9 @@ class Handshakes:
         self._freshness.check_replay(peer, greeting.time)
         shared, ciphertext = self._encapsulate(greeting.encapsulation_key)
         noise.psk = self._identity.psk_of(peer)
-        response = noise.write_message(encode_greeting(Greeting(self._hello_to(peer), ciphertext=ciphertext)))
+        response = noise.write_message(
+            encode_greeting(Greeting(self._incarnations.hello_to(peer, self.hello), ciphertext=ciphertext))
+        )
         self._freshness.accept(peer, greeting.time)
         index = self._fresh_index()
         established = _established(noise, shared, peer, cipher, (index, header.sender), greeting.hello)
@@ -337,12 +407,6 @@ class Handshakes:
         while (index := self._allocate_index()) in self._attempts:
             pass
         return index
-
-    def _hello_to(self, peer: PeerId) -> Hello:
-        incarnation = self._incarnations.get(peer)
-        if incarnation is None:
-            incarnation = self._incarnations[peer] = int.from_bytes(self._entropy(8), "big") | 1
-        return dataclasses.replace(self.hello, incarnation=incarnation)
 
     @property
     def _kem_enabled(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Final, NewType, TypeAlias
 
 from caetun.errors import ConfigurationError, Refused
@@ -72,6 +72,8 @@ class StaticIdentity:
     """A static key of ours, and the public keys of those we talk to: pattern IKpsk2."""
 
     pattern = "IKpsk2"
+    stranger: Callable[[bytes], bool] | None = None
+    """Whether somebody may come whom we do not know, by public key; None: nobody may."""
 
     def __init__(self, private: bytes, peers: MutableMapping[bytes, bytes]) -> None:
         """`private`: 32 bytes; `peers`: public key -> pre-shared key or `NO_PSK`, read at each use, so it may change.
@@ -106,14 +108,28 @@ class StaticIdentity:
         return peer
 
     def recognise(self, remote_static: bytes | None) -> PeerId:
-        """The peer with this public key; raises Refused for a stranger."""
-        if remote_static is None or remote_static not in self._peers:
+        """The peer with this public key; raises Refused for a stranger who may not come."""
+        if remote_static is not None and remote_static in self._peers:
+            return PeerId(remote_static)
+        if remote_static in (None, self.target) or self.stranger is None or not self.stranger(remote_static):
             raise Refused(DropReason.HANDSHAKE_UNKNOWN_PEER)
         return PeerId(remote_static)
 
+    def knows(self, peer: PeerId) -> bool:
+        """Whether it is one of ours."""
+        return peer in self._peers
+
+    def learn(self, peer: PeerId, name: str) -> None:
+        """A stranger is one of ours from now on, called that."""
+        self._peers[peer] = NO_PSK
+
+    def unlearn(self, peer: PeerId) -> None:
+        """It is a stranger again."""
+        self._peers.pop(peer, None)
+
     def psk_of(self, peer: PeerId) -> bytes:
-        """32 bytes; the peer must be a known one."""
-        return self._peers[peer]
+        """32 bytes; a stranger has none."""
+        return self._peers.get(peer, NO_PSK)
 
     def initiator_keys(self, peer: PeerId) -> Keys:
         """For an initiation to a peer; raises ConfigurationError for a stranger."""
@@ -130,6 +146,8 @@ class SecretIdentity:
     """A secret that exactly two hosts share: pattern NNpsk0. The peer has no name but the secret's."""
 
     pattern = "NNpsk0"
+    stranger: Callable[[bytes], bool] | None = None
+    """There are none: whoever has the secret is the peer."""
 
     def __init__(self, secret: bytes) -> None:
         """`secret`: 32 bytes. Raises ConfigurationError."""
@@ -146,6 +164,16 @@ class SecretIdentity:
     def recognise(self, remote_static: bytes | None) -> PeerId:
         """Whoever has the secret is the peer: there are no static keys."""
         return self.peer
+
+    def knows(self, peer: PeerId) -> bool:
+        """Whether it is the one there is."""
+        return peer == self.peer
+
+    def learn(self, peer: PeerId, name: str) -> None:
+        """There is nobody to learn."""
+
+    def unlearn(self, peer: PeerId) -> None:
+        """There is nobody to forget."""
 
     def psk_of(self, peer: PeerId) -> bytes:
         """32 bytes."""

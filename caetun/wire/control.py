@@ -31,6 +31,7 @@ _TYPE_CLOSE: Final = 4
 _TYPE_PART: Final = 5
 _TYPE_PART_ACKNOWLEDGEMENT: Final = 6
 SHUTTING_DOWN: Final = 1
+REVOKED: Final = 2
 
 
 class Report(NamedTuple):

@@ -37,6 +37,7 @@ from typing import Final, NamedTuple
 from caetun.errors import Malformed
 from caetun.types import Buffer, DropReason
 from caetun.wire.record import COOKIE_REPLY, INITIATION, RESPONSE
+from caetun.wire.tls import MAX_FLIGHT_PARTS
 
 # fixed by the specification
 MAC_SIZE: Final = 16
@@ -48,6 +49,8 @@ MAX_PARTS: Final = 4
 MAX_PART: Final = 1156
 """Bytes of a Noise message in one datagram."""
 MAX_DATAGRAM: Final = 1200
+_FIRST_FLIGHT: Final = 16
+"""Suites from here on are flights of TLS (`wire/tls.py`), which may be longer, and of which there are several."""
 
 _HEADER: Final = struct.Struct(">BBBBII")
 _COOKIE_REPLY: Final = struct.Struct(f">BBBBI{SALT_SIZE}s{SEALED_COOKIE_SIZE}s")
@@ -72,7 +75,7 @@ class Header(NamedTuple):
     sender: int
     """Index that the sender wants to see in records, 32 bits."""
     receiver: int
-    """Sender index of the initiation that a response answers; 0 in an initiation."""
+    """Sender index of the message that this one answers; 0 in an initiation."""
 
 
 class Piece(NamedTuple):
@@ -82,7 +85,7 @@ class Piece(NamedTuple):
     number: int
     """Below `total`."""
     total: int
-    """1..4"""
+    """1..4, of TLS 1..16"""
     part: bytes
     """1..1156 bytes of the Noise message."""
 
@@ -99,15 +102,19 @@ class CookieReply(NamedTuple):
 
 
 def cut(header: Header, message: bytes) -> list[bytes]:
-    """The datagrams of a Noise message (1..4624 bytes), each still without its two codes."""
+    """The datagrams of a message (1..4624 bytes, of TLS 1..18496), each still without its two codes."""
     count = -(-len(message) // MAX_PART)
-    assert 1 <= count <= MAX_PARTS
+    assert 1 <= count <= _most_parts(header.suite)
     length = -(-len(message) // count)
     return [
         _HEADER.pack(header.kind, number, count, header.suite, header.sender, header.receiver)
         + message[number * length : (number + 1) * length]
         for number in range(count)
     ]
+
+
+def _most_parts(suite: int) -> int:
+    return MAX_PARTS if suite < _FIRST_FLIGHT else MAX_FLIGHT_PARTS
 
 
 def only_challenges(messages: Sequence[Buffer]) -> bool:
@@ -137,9 +144,9 @@ def decode_piece(covered: bytes) -> Piece:
     if not _HEADER.size < len(covered) <= _HEADER.size + MAX_PART:
         raise Malformed(DropReason.HANDSHAKE_MALFORMED, "length")
     kind, number, count, suite, sender, receiver = _HEADER.unpack_from(covered)
-    if kind not in (INITIATION, RESPONSE) or not number < count <= MAX_PARTS:
+    if kind not in (INITIATION, RESPONSE) or not number < count <= _most_parts(suite):
         raise Malformed(DropReason.HANDSHAKE_MALFORMED, "type or piece numbers")
-    if kind == INITIATION and receiver:
+    if kind == INITIATION and receiver and suite < 2 * _FIRST_FLIGHT:
         raise Malformed(DropReason.HANDSHAKE_MALFORMED, "an initiation with a receiver index")
     return Piece(Header(kind, suite, sender, receiver), number, count, covered[_HEADER.size :])
 

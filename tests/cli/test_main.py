@@ -71,7 +71,7 @@ def test_a_flag_wins_over_the_file(started: list[Settings], tmp_path: Path) -> N
     [
         ([], "where to: neither --listen nor --connect given"),
         (["--mtuu", "1400"], "--mtuu: no such option: did you mean --mtu?"),
-        (["--colour=red"], "--colour: no such option: see caetun --help"),
+        (["--zigzag=red"], "--zigzag: no such option: see caetun --help"),
         (["--mt", "1400"], "--mt: no such option: did you mean --mtu?"),
         (["--mtu"], "--mtu: expected one argument: see caetun --help"),
         ([*LEAST, "--mtu", "9"], "--mtu: 9 is out of bounds: give 576..65500 bytes"),

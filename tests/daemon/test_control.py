@@ -35,7 +35,7 @@ class NoNode:
 async def path(tmp_path: Path) -> AsyncIterator[Path]:
     drops = Drops({DropReason.LINK_FULL: 3})
     status = Status(cast(Any, NoNode()), drops, lambda: None)
-    control = Control(asyncio.get_running_loop(), tmp_path / "run" / "tap0.sock", status)
+    control = Control(asyncio.get_running_loop(), tmp_path / "run" / "tap0.sock", status, lambda name: 0)
     control.start()
     yield tmp_path / "run" / "tap0.sock"
     control.close()
@@ -97,13 +97,13 @@ async def test_too_many_clients_are_turned_away(path: Path) -> None:
 
 async def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_a_living_one_is_not(path: Path, tmp_path: Path) -> None:
     status = Status(cast(Any, NoNode()), Drops(), lambda: None)
-    second = Control(asyncio.get_running_loop(), path, status)
+    second = Control(asyncio.get_running_loop(), path, status, lambda name: 0)
     with pytest.raises(NetworkError, match=r"tap0\.sock: control socket cannot be made"):
         second.start()
     dead = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left:
         left.bind(str(dead))
-    third = Control(asyncio.get_running_loop(), dead, status)
+    third = Control(asyncio.get_running_loop(), dead, status, lambda name: 0)
     third.start()
     assert "rows" in await ask(dead, b'{"show": "drops"}')
     third.close()

@@ -1,0 +1,172 @@
+"""The side that is asked who it is: answers from a file of credentials, or by asking the person at the terminal.
+
+# /etc/caetun/alice.credentials, mode 600
+user = "alice"
+password = "..."
+totp-secret = "JBSWY3DP..."        # optional: codes are then computed; give it away only where nobody types
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import getpass
+import logging
+import os
+import stat
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TextIO
+
+from caetun import logs
+from caetun.errors import AuthenticationRefused, CaeTunError, ConfigurationError
+from caetun.wire.authentication import Accepted, Ask, Denied, Field, Message, Reply
+
+if TYPE_CHECKING:
+    from caetun.daemon.worker import Worker
+    from caetun.keyfiles import Keys
+    from caetun.peers import Peer
+
+# chosen by us
+_FILE_LIMIT: Final = 64 * 1024
+_KEYS: Final = ("user", "password", "totp-secret")
+_TERMINAL: Final = "/dev/tty"
+
+log = logs.logger("auth")
+
+
+class Applicant:
+    """Answers questions of the far ends that we call."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        keys: Keys,
+        own: bytes,
+        worker: Worker,
+        say: Callable[[Peer, Message], None],
+        failed: Callable[[CaeTunError], None],
+    ) -> None:
+        """`path`: the file of credentials; `own`: what the far end knows us by, 32 bytes; `failed`: ends the tunnel.
+
+        Raises ConfigurationError."""
+        self._path = path
+        self._keys = keys
+        self._own = own
+        self._worker = worker
+        self._say = say
+        self._failed = failed
+        self._typed: dict[str, str] = {}
+        """What need not be typed again for as long as this process runs."""
+        if path is not None:
+            warning = read_credentials(path)[1]
+            if warning:
+                logs.event(log, logging.WARNING, "key.readable", warning)
+
+    def heard(self, peer: Peer, message: Message) -> None:
+        """A far end that we call has something to say about who we are."""
+        match message:
+            case Ask():
+                self._worker.submit(lambda: self._answer(peer, message), lambda outcome: self._answered(peer, outcome))
+            case Accepted(user):
+                who = f"accepted as {user}" if user else "accepted"
+                logs.event(log, logging.INFO, "auth.accepted", who, peer=peer.name, user=user)
+            case Denied(why):
+                self._failed(AuthenticationRefused(f"authentication refused: {why}"))
+
+    def _answered(self, peer: Peer, outcome: Reply | Exception) -> None:
+        match outcome:
+            case CaeTunError():
+                self._failed(outcome)
+            case Exception():
+                raise outcome
+            case _:
+                self._say(peer, outcome)
+
+    # in a thread
+
+    def _answer(self, peer: Peer, ask: Ask) -> Reply:
+        given = {} if self._path is None else read_credentials(self._path)[0]
+        values: dict[str, str] = {}
+        missing: list[Field] = []
+        for field in ask.fields:
+            if field.name == "code" and "totp-secret" in given:
+                values["code"] = _code(given["totp-secret"], self._path)
+            elif field.name in ("certificate", "signature"):
+                values.update(self._signature(peer, ask))
+            elif field.name in given or field.name in self._typed:
+                values[field.name] = given.get(field.name) or self._typed[field.name]
+            else:
+                missing.append(field)
+        if missing:
+            typed = _prompt(peer.name, missing)
+            self._typed.update({name: text for name, text in typed.items() if name != "code"})
+            values.update(typed)
+        return Reply(ask.nonce, values)
+
+    def _signature(self, peer: Peer, ask: Ask) -> Mapping[str, str]:
+        """Our certificates, and that the key of this session is ours. Raises ConfigurationError."""
+        credentials = self._keys.credentials
+        if credentials is None:
+            raise ConfigurationError("--cert: the far end asks for a certificate: give --cert and --cert-key")
+        from caetun.auth.certificate import encode_chain, sign, signed
+        from caetun.security.credentials import read_private_key
+
+        message = signed(ask.nonce, peer.ident, self._own)
+        signature = sign(read_private_key(credentials.key_file), message)
+        return {"certificate": encode_chain(credentials.chain), "signature": base64.b64encode(signature).decode()}
+
+
+def read_credentials(path: Path) -> tuple[dict[str, str], str | None]:
+    """What is in a file of credentials, and a warning if others can read it. Raises ConfigurationError."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = tomllib.loads(file.read(_FILE_LIMIT).decode())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: check --credentials") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+        # The words of the parser may show what is in the file.
+        raise ConfigurationError(f'{path}: is not TOML: write lines like user = "alice"') from None
+    for key, value in content.items():
+        if key not in _KEYS or not isinstance(value, str):
+            raise ConfigurationError(f"{path}: {key}: not known, or not in quotes: known are {', '.join(_KEYS)}")
+    warning = None
+    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        shown = f"{stat.S_IMODE(mode):04o}"
+        warning = f"{path}: other users can read these credentials (mode {shown}): chmod 600 {path}"
+    return content, warning
+
+
+def _code(secret: str, path: Path | None) -> str:
+    from caetun.auth.totp import decode_secret, totp
+
+    try:
+        return totp(decode_secret(secret), time.time())
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: totp-secret {error}: copy it again") from None
+
+
+def _prompt(peer: str, fields: list[Field]) -> dict[str, str]:
+    """Ask the person at the terminal. Raises ConfigurationError if there is none."""
+    names = ", ".join(field.name for field in fields)
+    try:
+        terminal = os.fdopen(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC), "w+b", buffering=0)
+    except OSError:
+        raise ConfigurationError(
+            f"--credentials: {peer} asks for {names}, and there is no terminal to ask at: give a file with them"
+        ) from None
+    with terminal, contextlib.ExitStack() as stack:
+        stream = stack.enter_context(os.fdopen(os.dup(terminal.fileno()), "w"))
+        source = stack.enter_context(os.fdopen(os.dup(terminal.fileno())))
+        return {field.name: _typed(f"{field.name} for {peer}: ", field.secret, stream, source) for field in fields}
+
+
+def _typed(words: str, secret: bool, stream: TextIO, source: TextIO) -> str:
+    if secret:
+        return getpass.getpass(words, stream)
+    stream.write(words)
+    stream.flush()
+    return source.readline().rstrip("\n")
