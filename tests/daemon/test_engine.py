@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from caetun.daemon.engine import make_node
+from caetun.daemon.engine import make_core
 from caetun.devices.memory import MemoryDevice
 from caetun.keyfiles import Keys, Secret
 from caetun.l2.switchboard import Switchboard
@@ -16,7 +16,7 @@ def board(**flags: object) -> Switchboard | None:
     """The switch of a tunnel with a shared secret, in which the far end has come up."""
     settings = load({"mode": "tap", "listen": ":4500", "secret_file": "s.key", **flags})
     keys = Keys(Secret(bytes(range(32))), None, (), None, ())
-    node = make_node(settings, keys, MemoryDevice(Mode.TAP), 1500, Drops())
+    node = make_core(settings, keys, MemoryDevice(Mode.TAP), 1500, Drops(), None).node
     made = node.board
     assert made is None or isinstance(made, Switchboard)
     if made is not None:
