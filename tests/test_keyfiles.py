@@ -11,7 +11,7 @@ import pytest
 from caetun.errors import ConfigurationError
 from caetun.keyfiles import Secret, load_keys, read_key, write_key
 from caetun.session.identity import encode_key, public_key
-from caetun.settings import load
+from caetun.sources import load
 
 KEY = bytes(range(32))
 TEXT = encode_key(KEY)

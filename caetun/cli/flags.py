@@ -63,7 +63,7 @@ def add_options(parser: Parser, groups: Container[str] = GROUPS, without: Contai
 
 
 def given(namespace: argparse.Namespace) -> dict[str, object]:
-    """What was given, for `settings.load`: field name -> text, list of texts or bool."""
+    """What was given, for `sources.load`: field name -> text, list of texts or bool."""
     return {name: value for name, value in vars(namespace).items() if name in OPTIONS}
 
 

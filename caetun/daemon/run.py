@@ -41,7 +41,8 @@ from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkE
 from caetun.keyfiles import load_keys
 from caetun.peers import Event, Peer
 from caetun.runtime import socket_path
-from caetun.settings import Origin, reread
+from caetun.settings import Origin
+from caetun.sources import reread
 from caetun.transports import base as transports
 from caetun.transports import registry
 from caetun.transports.base import Context, Link, Target

@@ -8,7 +8,7 @@ from caetun.daemon.engine import make_core
 from caetun.devices.memory import MemoryDevice
 from caetun.keyfiles import Keys, Secret
 from caetun.l2.switchboard import Switchboard
-from caetun.settings import load
+from caetun.sources import load
 from caetun.types import Drops, Mode
 
 
