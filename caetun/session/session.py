@@ -180,7 +180,12 @@ class Session:
         assert pair is not None
         hello = pair.established.hello
         span = self.span.datagrams
-        room = min(max_record, hello.max_record, span * unit) - TAG_SIZE
+        room = span * unit  # the least of three, without a call of min()
+        if room > max_record:
+            room = max_record
+        if room > hello.max_record:
+            room = hello.max_record
+        room -= TAG_SIZE
         small = pair.deflater
         if small is not None and not small.rests(batch):
             return self._seal_deflated(pair, small, batch, room)
