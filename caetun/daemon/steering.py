@@ -9,7 +9,6 @@ from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING
 
 from caetun import logs, runtime
-from caetun.daemon import hostnet
 from caetun.daemon import loop as loops
 from caetun.errors import CaeTunError, ConfigurationError
 from caetun.types import Mode
@@ -68,13 +67,15 @@ def steer(
     `own`: the addresses that the device has been given.
     """
     if steward is not None:
+        from caetun.daemon.hostnet import interfaces_of
+
         if device.here is not True:
             if not _wished(settings):
                 return
             raise ConfigurationError(
                 f"{settings.dev}: {device.name} is of another network: --gateway, --dns and --masquerade act here"
             )
-        known = own if device.created else tuple(hostnet.interfaces_of(device.name))
+        known = own if device.created else tuple(interfaces_of(device.name))
         try:
             steward.start(device.name, known)
         except CaeTunError as error:
