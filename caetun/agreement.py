@@ -1,6 +1,6 @@
 """Options about what two ends agree upon, or one is told by the other: they are part of `settings.Settings`."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: see `settings.py`.
 
 import re
 from dataclasses import dataclass
