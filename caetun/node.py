@@ -30,8 +30,9 @@ from caetun.wire.virtio_net import NO_OFFLOAD
 if TYPE_CHECKING:
     from caetun.board import Board, Parcel
     from caetun.l3.fit import Fitter
-    from caetun.session.handshake import Cipher, Established, PeerId, Refusal, Security
+    from caetun.session.identity import PeerId
     from caetun.session.keypair import KeyPair
+    from caetun.session.security import Cipher, Established, Refusal, Security
 
 
 class IndexAllocator:

@@ -36,9 +36,10 @@ from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
-    from caetun.session.handshake import Cipher, Established, PeerId, Security
+    from caetun.session.identity import PeerId
     from caetun.session.keypair import KeyPair
     from caetun.session.pathmtu import PathMtu
+    from caetun.session.security import Cipher, Established, Security
 
 __all__ = ["Event", "LinkView", "Output", "Peer", "Timing"]
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
-from caetun.session.handshake import Cipher, Established, Handshakes, PeerId, Policy, PostQuantum, Security
-from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity
+from caetun.session.handshake import Handshakes
+from caetun.session.identity import NO_PSK, PeerId, SecretIdentity, StaticIdentity
+from caetun.session.security import Cipher, Established, Policy, PostQuantum, Security
 from caetun.session.session import Session
 from caetun.types import Drops, Mode
 from caetun.wire.hello import Hello

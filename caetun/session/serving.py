@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from caetun.session.engine import TlsEngine
-from caetun.session.handshake import ATTEMPT_SECONDS, Cipher
+from caetun.session.handshake import ATTEMPT_SECONDS
+from caetun.session.security import Cipher
 from caetun.wire import tls
 from caetun.wire.handshake import Header
 

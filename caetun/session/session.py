@@ -31,7 +31,7 @@ from caetun.wire.virtio_net import GSO_ECN, NO_OFFLOAD
 
 if TYPE_CHECKING:
     from caetun.compression.base import Method
-    from caetun.session.handshake import Established
+    from caetun.session.security import Established
 
 # chosen by us
 MAX_UNCONFIRMED: Final = 12

@@ -23,20 +23,11 @@ from caetun.session.admission import Admission, host_of
 from caetun.session.agreement import Agreement, Offer, View
 from caetun.session.cookies import NO_MAC2, Envelopes, mac, mac1_key
 from caetun.session.engine import CertificateIdentity, Judge, TlsEngine, TlsFailure, TlsLibrary
-from caetun.session.handshake import (
-    ATTEMPT_SECONDS,
-    MAX_ATTEMPTS,
-    SUITES,
-    Answer,
-    Cipher,
-    Established,
-    Policy,
-    PostQuantum,
-    Refusal,
-)
+from caetun.session.handshake import ATTEMPT_SECONDS, MAX_ATTEMPTS, SUITES
 from caetun.session.identity import PeerId
 from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy
+from caetun.session.security import Answer, Cipher, Established, Policy, PostQuantum, Refusal
 from caetun.session.serving import Channel, Served, Serving, opening_of
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire import tls
