@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # chosen by us
 _FILE_LIMIT: Final = 1 << 16
 """Bytes read of a key file: a key with its newline has 45, but it may be in a configuration file."""
-_INLINE: Final = re.compile(r'^private-key *= *"([A-Za-z0-9+/]{43}=)" *$', re.MULTILINE)
+_INLINE: Final = r'(?m)^private-key *= *"([A-Za-z0-9+/]{43}=)" *$'
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -130,7 +130,7 @@ def read_key(path: Path, inline: str = "") -> tuple[Secret, str | None]:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: {advice}") from None
     try:
         text = content.decode()
-        within = _INLINE.search(text)
+        within = re.search(_INLINE, text)
         key = decode_key(within[1] if within else text.strip())
     except (UnicodeDecodeError, ConfigurationError):
         raise ConfigurationError(

@@ -6,19 +6,18 @@ load() at start -> Settings -> reread() on SIGHUP -> Reread
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from caetun.coherence import check
-from caetun.configfile import ConfigFile
 from caetun.errors import ConfigurationError
 from caetun.options import SWITCH
 from caetun.settings import OPTIONS, Origin, Settings
 
 if TYPE_CHECKING:
+    from caetun.configfile import ConfigFile
     from caetun.endpoint import Endpoint
     from caetun.ports import PeerRef
 
@@ -109,7 +108,7 @@ def read_file(path: Path) -> dict[str, Any]:
         from caetun.conffile import read_conf
 
         return read_conf(path, OPTIONS)
-    values, wrong = _read(ConfigFile(path))
+    values, wrong = _read(_open(path))
     if wrong:
         raise ConfigurationError(wrong[0])
     return values
@@ -120,7 +119,14 @@ def mistakes(path: Path) -> list[str]:
     if path.suffix == ".conf":
         read_file(path)
         return []
-    return _read(ConfigFile(path))[1]
+    return _read(_open(path))[1]
+
+
+def _open(path: Path) -> ConfigFile:
+    # Imported here: it loads the parser of TOML.
+    from caetun.configfile import ConfigFile
+
+    return ConfigFile(path)
 
 
 def _read(file: ConfigFile) -> tuple[dict[str, Any], list[str]]:
@@ -184,5 +190,7 @@ def with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tu
 
 
 def _suggestion(word: str, known: Mapping[str, object]) -> str:
+    import difflib  # here: most have no need of it
+
     near = difflib.get_close_matches(word.replace("_", "-"), known, n=1)
     return f"did you mean {near[0]}?" if near else "see docs/configuration.md for those there are"

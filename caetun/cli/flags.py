@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Container
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -39,6 +38,8 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             word = unknown[0].partition("=")[0]
+            import difflib  # here: most have no need of it
+
             near = difflib.get_close_matches(word, self._option_string_actions, n=1)
             advice = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
             raise ConfigurationError(f"{word}: no such option: {advice}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -78,6 +77,8 @@ def _dispatch(argv: list[str]) -> int:
     """Flags without a command mean `run`."""
     name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("run", argv)
     if name not in COMMANDS:
+        import difflib  # here: most have no need of it
+
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         advice = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
         raise ConfigurationError(f"{name}: no such command: {advice}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
 from caetun.session.handshake import Handshakes
@@ -19,6 +18,7 @@ from caetun.wire.hello import Hello
 
 if TYPE_CHECKING:
     from caetun.board import Board
+    from caetun.compression.base import Method
     from caetun.devices.base import Device
     from caetun.keyfiles import Keys
     from caetun.security.trust import Trust
@@ -106,10 +106,17 @@ def make_trust(settings: Settings) -> Trust | None:
     return Trust([each.public_bytes(Encoding.DER) for each in read_certificates(settings.ca, "--ca")], settings.crl)
 
 
+def _methods(names: Sequence[str]) -> Sequence[Method]:
+    if not names:
+        return ()
+    from caetun.compression.registry import find
+
+    return tuple(map(find, names))
+
+
 def make_peer(settings: Settings, node: Node, device: Device, ident: PeerId, name: str) -> Peer:
     """A far end, to be added to the node."""
-    methods = tuple(map(find_compression, settings.compress))
-    session = Session(device.mode, node.drops, settings.span, device.offloads, methods)
+    session = Session(device.mode, node.drops, settings.span, device.offloads, _methods(settings.compress))
     timing = Timing(settings.keepalive, settings.rekey_after)
     return Peer(ident, name, session, node.handshakes, timing, os.urandom)
 

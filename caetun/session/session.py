@@ -16,14 +16,13 @@ from caetun.offload.cut import Cutter
 from caetun.offload.fragment import Reassembly
 from caetun.offload.join import Joiner
 from caetun.offload.validate import Validator
-from caetun.session.deflation import Deflater, deflater
 from caetun.session.keypair import KeyPair
 from caetun.session.liveness import REPORT_DUE
 from caetun.session.packing import GSO_TYPE_AT, OFFLOADS_OF_GSO, pack, soften
 from caetun.session.span import Span
 from caetun.session.unpacking import unpack
 from caetun.types import Buffer, DropReason, Drops, Iovec, Mode
-from caetun.wire import compressed, control
+from caetun.wire import control
 from caetun.wire.container import OFFLOAD_CHECKSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, VNET_SIZE, Batch
 from caetun.wire.element import COMPRESSED, CONTROL, FRAGMENT, SEGMENT, SEGMENT_FIELDS, SUPERFRAME
 from caetun.wire.record import TAG_SIZE, Record
@@ -31,6 +30,7 @@ from caetun.wire.virtio_net import GSO_ECN, NO_OFFLOAD
 
 if TYPE_CHECKING:
     from caetun.compression.base import Method
+    from caetun.session.deflation import Deflater
     from caetun.session.security import Established
 
 # chosen by us
@@ -84,6 +84,11 @@ class Session:
         self._drops = drops
         self._smallest = _SMALLEST[mode]
         self._methods = tuple(compression)
+        if compression:
+            # Imported here: most tunnels compress nothing.
+            from caetun.wire.compressed import decode
+
+            self._taken_apart = decode
         self._inflating: object = None
         """The `_opening` of the record that an element was last inflated for."""
         self._open_checksums = bool(offloads & OFFLOAD_CHECKSUM)
@@ -113,6 +118,8 @@ class Session:
         """Take the keys of a finished handshake into use; returns the pairs that are of no more use."""
         pair = KeyPair(established, now)
         if self._methods:
+            from caetun.session.deflation import deflater
+
             pair.deflater = deflater(self._methods, established.hello)
         if established.initiator:
             return self._make_current(pair, now)
@@ -315,7 +322,7 @@ class Session:
             return
         self._inflating = opening
         try:
-            number, length, packed = compressed.decode(body)
+            number, length, packed = self._taken_apart(body)
             if number >= len(self._methods):
                 raise Malformed(DropReason.COMPRESSION_UNWANTED, f"method {number}")
             plain = self._methods[number].inflate(packed, length)
