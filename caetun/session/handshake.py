@@ -10,7 +10,6 @@ handshakes succeed, and the caller has two sets of keys to choose from.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +22,7 @@ from caetun.session.freshness import Freshness
 from caetun.session.identity import NO_PSK, Identity, PeerId, SecretIdentity, StaticIdentity
 from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy, HandshakeState, Keys
+from caetun.session.pending import ATTEMPT_SECONDS, Pending
 from caetun.session.security import Answer, Cipher, Established, Policy, PostQuantum, Refusal, Security
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.handshake import (
@@ -59,13 +59,6 @@ SUITES: Final = {Cipher.AES_GCM: 1, Cipher.CHACHA20_POLY1305: 2}
 _NOISE_NAMES: Final = {Cipher.AES_GCM: "AESGCM_SHA256", Cipher.CHACHA20_POLY1305: "ChaChaPoly_BLAKE2s"}
 _CIPHERS: Final = {number: cipher for cipher, number in SUITES.items()}
 
-# chosen by us
-ATTEMPT_SECONDS: Final = 20.0
-"""How long a response is waited for: longer than between two attempts, while its far end still has the keys."""
-MAX_ATTEMPTS: Final = 12
-"""Initiations to one peer that wait for responses: on a long path the first answer comes after several of them, and
-eight links may be tried at once."""
-
 
 @dataclass(slots=True)
 class _Attempt:
@@ -95,10 +88,7 @@ class Handshakes:
 
         Raises ConfigurationError if `policy` allows no cipher, or requires what this machine lacks.
         """
-        if not policy.ciphers:
-            raise ConfigurationError("no cipher is allowed: name aes-gcm, chacha20-poly1305 or both")
-        if policy.post_quantum is PostQuantum.REQUIRE and not kem.supported():
-            raise ConfigurationError("post-quantum = require needs ML-KEM, which this machine's `cryptography` lacks")
+        policy.check()
         self.hello = hello
         self.drops = drops
         self._identity = identity
@@ -108,10 +98,7 @@ class Handshakes:
         self._admission = Admission(identity.target, entropy, drops)
         self._envelopes = Envelopes(identity)
         self._freshness = Freshness()
-        self._attempts: dict[int, _Attempt] = {}
-        """By local index."""
-        self._attempts_to: dict[PeerId, deque[int]] = {}
-        """Local indices, oldest first."""
+        self._attempts: Pending[_Attempt] = Pending()
         self._incarnations = Incarnations(entropy)
 
     @property
@@ -150,17 +137,12 @@ class Handshakes:
         )
         message = noise.write_message(encode_greeting(greeting))
         self._freshness.sent(noise.ephemeral)
-        self._attempts[index] = _Attempt(peer, cipher, noise, kem_key, now)
-        attempts = self._attempts_to.setdefault(peer, deque())
-        attempts.append(index)
-        if len(attempts) > MAX_ATTEMPTS:
-            del self._attempts[attempts.popleft()]
+        self._attempts.begin(peer, index, _Attempt(peer, cipher, noise, kem_key, now))
         return self._envelopes.post(peer, Header(INITIATION, SUITES[cipher], index, 0), message, now)
 
     def abandon(self, peer: PeerId) -> None:
         """Forget the attempts to this peer, if there are any: a late response is not accepted any more."""
-        for index in self._attempts_to.pop(peer, ()):
-            del self._attempts[index]
+        self._attempts.abandon(peer)
         self._envelopes.forget(peer, INITIATION)
 
     def forget(self, peer: PeerId) -> None:

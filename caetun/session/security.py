@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from caetun.errors import ConfigurationError
+from caetun.session import kem
 from caetun.session.identity import PeerId
 from caetun.types import Buffer, Drops
 from caetun.wire.hello import Hello
@@ -38,6 +40,13 @@ class Policy:
     ciphers: tuple[Cipher, ...] = (Cipher.AES_GCM, Cipher.CHACHA20_POLY1305)
     """Allowed ones, best first: at least one."""
     post_quantum: PostQuantum = PostQuantum.AUTO
+
+    def check(self) -> None:
+        """Raise ConfigurationError if no cipher is allowed, or something is required that this machine lacks."""
+        if not self.ciphers:
+            raise ConfigurationError("no cipher is allowed: name aes-gcm, chacha20-poly1305 or both")
+        if self.post_quantum is PostQuantum.REQUIRE and not kem.supported():
+            raise ConfigurationError("post-quantum = require needs ML-KEM, which this machine's `cryptography` lacks")
 
     def preferring(self, order: Sequence[Cipher]) -> Policy:
         """The same with the ciphers in this order, those that it does not name last."""

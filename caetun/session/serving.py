@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from caetun.session.engine import TlsEngine
-from caetun.session.handshake import ATTEMPT_SECONDS
+from caetun.session.pending import ATTEMPT_SECONDS
 from caetun.session.security import Cipher
 from caetun.wire import tls
 from caetun.wire.handshake import Header

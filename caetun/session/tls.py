@@ -12,22 +12,21 @@ Pure, as `session/handshake.py`; what a library draws of the clock and of chance
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from caetun.errors import ConfigurationError, Malformed, PeerError, Refused
-from caetun.session import kem
 from caetun.session.admission import Admission, host_of
 from caetun.session.agreement import Agreement, Offer, View
 from caetun.session.cookies import NO_MAC2, Envelopes, mac, mac1_key
 from caetun.session.engine import CertificateIdentity, Judge, TlsEngine, TlsFailure, TlsLibrary
-from caetun.session.handshake import ATTEMPT_SECONDS, MAX_ATTEMPTS, SUITES
+from caetun.session.handshake import SUITES
 from caetun.session.identity import PeerId
 from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy
-from caetun.session.security import Answer, Cipher, Established, Policy, PostQuantum, Refusal
+from caetun.session.pending import ATTEMPT_SECONDS, Pending
+from caetun.session.security import Answer, Cipher, Established, Policy, Refusal
 from caetun.session.serving import Channel, Served, Serving, opening_of
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire import tls
@@ -84,10 +83,7 @@ class TlsHandshakes:
         drops: Drops,
     ) -> None:
         """As of `Handshakes`. Raises ConfigurationError."""
-        if not policy.ciphers:
-            raise ConfigurationError("no cipher is allowed: name aes-gcm, chacha20-poly1305 or both")
-        if policy.post_quantum is PostQuantum.REQUIRE and not kem.supported():
-            raise ConfigurationError("post-quantum = require needs ML-KEM, which this machine's `cryptography` lacks")
+        policy.check()
         self.hello = hello
         self.drops = drops
         self._library = library
@@ -100,10 +96,7 @@ class TlsHandshakes:
         self._agreement = Agreement(policy, identity.psk, entropy)
         self._incarnations = Incarnations(entropy)
         self._long = library.chain_size + ANSWER_OVERHEAD > AMPLIFICATION * MAX_DATAGRAM
-        self._attempts: dict[int, _Attempt] = {}
-        """By local index."""
-        self._attempts_to: dict[PeerId, deque[int]] = {}
-        """Local indices, oldest first."""
+        self._attempts: Pending[_Attempt] = Pending()
         self._serving = Serving()
 
     @property
@@ -130,9 +123,8 @@ class TlsHandshakes:
             raise ConfigurationError(f"the cipher {cipher} is not allowed here")
         if peer not in self._identity.peers:
             raise ConfigurationError("no peer has this name")
-        attempts = self._attempts_to.setdefault(peer, deque())
-        if attempts:
-            index = attempts[-1]
+        index = self._attempts.newest(peer)
+        if index is not None:
             newest = self._attempts[index]
             fresh = now - newest.started < ATTEMPT_SECONDS and newest.repeats < MAX_REPEATS
             if newest.cipher is cipher and fresh:
@@ -141,10 +133,7 @@ class TlsHandshakes:
         engine = self._library.client()
         index = self._fresh_index()
         attempt = _Attempt(engine, cipher, now, peer=peer, flight=tls.encode_flight(engine.step(b""), first=True))
-        self._attempts[index] = attempt
-        attempts.append(index)
-        if len(attempts) > MAX_ATTEMPTS:
-            del self._attempts[attempts.popleft()]
+        self._attempts.begin(peer, index, attempt)
         return self._post(index, attempt, now)
 
     def _post(self, index: int, attempt: _Attempt, now: float) -> list[bytes]:
@@ -154,8 +143,7 @@ class TlsHandshakes:
 
     def abandon(self, peer: PeerId) -> None:
         """Forget the attempts to this peer, if there are any: a late response is not accepted any more."""
-        for index in self._attempts_to.pop(peer, ()):
-            del self._attempts[index]
+        self._attempts.abandon(peer)
         self._envelopes.forget(peer, INITIATION)
 
     def forget(self, peer: PeerId) -> None:
@@ -352,8 +340,7 @@ class TlsHandshakes:
         replies = self._next_flight(index, attempt, failure.flight, now)
         refusal = self._failed(failure, attempt.peer)
         self._envelopes.forget(attempt.peer, INITIATION)
-        self._attempts_to[attempt.peer].remove(index)
-        del self._attempts[index]
+        self._attempts.end(attempt.peer, index)
         if refusal is not None:
             self.abandon(attempt.peer)
         return Answer(replies, None, refusal)
