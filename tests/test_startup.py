@@ -21,7 +21,14 @@ print(*sys.modules, sep="\\n")
 UNUSED: Final = (
     *("caetun.auth", "caetun.gateway", "caetun.l2", "caetun.l3", "caetun.lab", "caetun.mangle", "caetun.mesh"),
     *("caetun.negotiation", "caetun.security", "caetun.compression.registry", "caetun.session.tls", "caetun.wire.tls"),
-    *("caetun.session.deflation", "caetun.daemon.worker", "caetun.daemon.turns", "caetun.wire.authentication"),
+    *(
+        "caetun.session.deflation",
+        "caetun.session.inflation",
+        "caetun.wire.compressed",
+        "caetun.daemon.worker",
+        "caetun.daemon.turns",
+        "caetun.wire.authentication",
+    ),
     *("caetun.configfile", "caetun.conffile", "caetun.daemon.hostnet", "caetun.daemon.linuxbridge"),
     *("caetun.transports.stream", "caetun.transports.quic", "caetun.transports.tls", "caetun.transports.websocket"),
     *("aioquic", "cryptography.x509", "difflib", "json", "lz4", "msgspec", "pyroute2", "sqlite3", "tlslite", "tomllib"),

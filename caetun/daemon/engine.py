@@ -83,6 +83,13 @@ def make_core(
         node.add(guest, settings.port_defaults.settings(name) if switched else None)
         return guest
 
+    _add_peers(settings, node, device, idents)
+    return Core(node, identity, make_guest, board is not None)
+
+
+def _add_peers(settings: Settings, node: Node, device: Device, idents: Sequence[PeerId]) -> None:
+    """Make every far end that the settings name known."""
+    switched = node.board is not None and device.mode is Mode.TAP
     for number, ident in enumerate(idents, 1):
         ref = settings.peer[number - 1] if settings.peer else None
         words = settings.port_defaults if ref is None else ref.port
@@ -90,7 +97,6 @@ def make_core(
         name = said or ("peer" if len(idents) == 1 else f"peer{number}")
         port = words.settings(name) if switched else None
         node.add(make_peer(settings, node, device, ident, name), port)
-    return Core(node, identity, make_guest, board is not None)
 
 
 def make_trust(settings: Settings) -> Trust | None:

@@ -127,7 +127,7 @@ class Daemon:
         node = self._node = core.node
         pump = self._pump = Pump(self._loop, node, self._mangled(device, mtu), self, Batch(BATCH_LIMIT))
         hands = Hands(self._loop, lambda: pump, self.failed)
-        self._negotiations = Negotiations(settings, keys, node, mtu, device=device, hands=hands, host=self._host)
+        self._negotiations = Negotiations(settings, keys, node, mtu, hands=hands, host=self._host)
         self._authentication = Authentication(settings, keys, core, trust, hands, self._negotiations.services)
         options = outer_options(settings, self._host.mark)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)

@@ -31,6 +31,7 @@ from caetun.wire.virtio_net import GSO_ECN, NO_OFFLOAD
 if TYPE_CHECKING:
     from caetun.compression.base import Method
     from caetun.session.deflation import Deflater
+    from caetun.session.inflation import Inflater
     from caetun.session.security import Established
 
 # chosen by us
@@ -84,13 +85,7 @@ class Session:
         self._drops = drops
         self._smallest = _SMALLEST[mode]
         self._methods = tuple(compression)
-        if compression:
-            # Imported here: most tunnels compress nothing.
-            from caetun.wire.compressed import decode
-
-            self._taken_apart = decode
-        self._inflating: object = None
-        """The `_opening` of the record that an element was last inflated for."""
+        self._inflater = _inflater(self._methods) if compression else None
         self._open_checksums = bool(offloads & OFFLOAD_CHECKSUM)
         self._unwanted = frozenset(gso for gso, needed in OFFLOADS_OF_GSO.items() if needed & ~offloads)
         """Each gso_type that relies on what this side did not accept; mostly none."""
@@ -315,18 +310,13 @@ class Session:
         frames.append((safe, frame))
 
     def _inflate(self, body: memoryview) -> None:
-        """Elements that were made smaller: at most one run of them in a record, and none within another."""
-        _, frames, _ = opening = self._opening
-        if opening is self._inflating or not self._methods:
-            self._drops.count(DropReason.COMPRESSION_UNWANTED)
-            return
-        self._inflating = opening
+        """Elements that were made smaller."""
+        opening = self._opening
         try:
-            number, length, packed = self._taken_apart(body)
-            if number >= len(self._methods):
-                raise Malformed(DropReason.COMPRESSION_UNWANTED, f"method {number}")
-            plain = self._methods[number].inflate(packed, length)
-            unpack(plain, self._smallest, frames, self._drops, self._other, self._open_checksums)
+            if self._inflater is None:
+                raise Malformed(DropReason.COMPRESSION_UNWANTED, "we have not said that we take any")
+            plain = self._inflater.inflate(opening, body)
+            unpack(plain, self._smallest, opening[1], self._drops, self._other, self._open_checksums)
         except Malformed as bad:
             self._drops.count(bad.reason)
 
@@ -375,3 +365,10 @@ class Session:
         if incomplete is not None:
             due.append(incomplete)
         return min(due, default=None)
+
+
+def _inflater(methods: Sequence[Method]) -> Inflater:
+    # Imported here: most tunnels compress nothing.
+    from caetun.session.inflation import Inflater
+
+    return Inflater(methods)
