@@ -122,7 +122,7 @@ DOMAIN: Final = Kind("DOMAIN", _parse_domain)
 FILTER: Final = Kind("ACTION TEXT", _parse_filter, "accept, ignore or reject, and the beginning of a line")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Settings` has these made
 class Agreement:
     """What two ends agree upon."""
 

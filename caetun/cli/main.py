@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -13,6 +14,10 @@ from caetun.errors import CaeTunError, ConfigurationError
 # fixed by the specification: shells report 128 + signal number (POSIX, Shell Command Language 2.8.2)
 _EXIT_INTERRUPTED: Final = 128 + 2
 _EXIT_PIPE: Final = 128 + 13
+
+# chosen by us
+_GC_THRESHOLD: Final = 50_000
+"""Objects made between two looks for cycles: what a start makes is modules and classes, which stay."""
 
 
 class Command(NamedTuple):
@@ -48,6 +53,7 @@ COMMANDS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own); returns the exit status. Any traceback is a bug."""
+    gc.set_threshold(_GC_THRESHOLD)
     try:
         status = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
