@@ -88,3 +88,19 @@ def test_two_tunnels_end_in_one_switch() -> None:
             until(lambda: ping(made["office"].lan[0], there.address()) == 3, there.name, _SECONDS)  # noqa: B023
         assert made.port("again")["state"] == "muted"
         assert made.stop() == [0] * 4
+
+
+def test_without_probes_addresses_show_the_loop() -> None:
+    """Probes are off, or something on the way eats them: hosts that seem to be at two ports mute one of these."""
+    with Lab() as lab:
+        sites = [Site("attic", hosts=2), Site("cellar", "tcp", hosts=2), Site("office", hosts=2)]
+        made = campus(lab, Plan(sites, hub=2, arguments=["--no-loop-probes"]))
+        for place in (*made.sites, made.hub):
+            for host in place.lan:
+                shout(host)
+        plug(lab, made["attic"], made["cellar"])
+        event = made.hub.end.wait_for("bridge.muted", seconds=_SECONDS)
+        assert "addresses of other ports keep coming by" in event["message"]
+        assert {made.port("attic")["state"], made.port("cellar")["state"]} == {"up", "muted"}
+        everything_goes_on(made)
+        assert made.stop() == [0] * 4
