@@ -90,7 +90,7 @@ class Bridge:
         self._known: dict[tuple[int, int, bytes], tuple[float, Egress]] = {}
         """(ingress port, VLAN, destination and source) -> (until when, where): frames between known hosts."""
         self._probe_at = 0.0
-        self._flapping = Flapping(self._tell, self._mute)
+        self._flapping = Flapping(self._tell)
         self.notices: list[Notice] = []
         """What has happened since somebody last took these."""
         self._waiting: list[Emission] = []
@@ -260,12 +260,14 @@ class Bridge:
         """Whether a frame is forwarded although its source is not simply known."""
         reason = _REFUSED.get(learned)
         if learned is Learned.FLAPPING:
-            reason = DropReason.BRIDGE_FLAPPING if number == self.fdb.intruder else None
-            if self.fdb.intruder in self._ports:
-                name = self._ports[self.fdb.intruder].settings.name
-                self._flapping.began(source, self.fdb.intruder, name, now)
+            home, intruder = self.fdb.flapped
+            reason = DropReason.BRIDGE_FLAPPING if number == intruder else None
+            if intruder in self._ports and home in self._ports:
+                names = self._ports[home].settings.name, self._ports[intruder].settings.name
+                if self._flapping.began(source, intruder, names, now):
+                    self._probe_at, self._stirred = now, True  # if it is a loop, a probe says so at once
         elif learned is Learned.FULL:
-            self._drops.count(DropReason.BRIDGE_FDB_FULL)  # the frame goes on: only its source is not remembered
+            self._drops.count(DropReason.BRIDGE_FDB_FULL)  # only its source is not remembered
         if reason is not None:
             self._drops.count(reason)
         return reason is None
@@ -279,10 +281,8 @@ class Bridge:
             return returned is not None
         sent_by = returned.port
         names = [self._ports[each].settings.name for each in (sent_by, number) if each in self._ports]
-        if number == sent_by:
-            text = f"what leaves by {names[0]} comes back by it"
-        else:
-            text = f"{' and '.join(names)} are also joined by another way"
+        both = f"{' and '.join(names)} are also joined by another way"
+        text = f"what leaves by {names[0]} comes back by it" if number == sent_by else both
         self._mute(max(number, sent_by), f"loop: {text}", now)
         return True
 
@@ -309,6 +309,7 @@ class Bridge:
         """Hosts may be behind other ports than they were: by a loop they were seen, and maybe held, where they are not,
         and by what is joined outside they are reached by one port while the other one is muted."""
         self.fdb.flush()
+        self._flapping.clear()
         for number, port in self._ports.items():
             if not port.muted:
                 self.snooping.topology_changed(number, now)
@@ -353,6 +354,8 @@ class Bridge:
     def tick(self, now: float) -> tuple[list[Emission], list[Wanted]]:
         """Let timers run out: frames of the bridge's own, and queries to be sent to all ports of their VLAN."""
         self._unmute(now)
+        for number, why in self._flapping.loops(now):
+            self._mute(number, why, now)
         self._stirred = False
         emissions, self._waiting = self._waiting + self._announced(now), []
         self.neighbours.expire(now)
@@ -389,7 +392,7 @@ class Bridge:
         """When `tick` next has something to do."""
         if self.waiting:
             return 0.0
-        due = [self.fdb.next_deadline(), self.snooping.next_deadline(), self._healing.next_deadline()]
+        due = [each.next_deadline() for each in (self.fdb, self.snooping, self._healing, self._flapping)]
         due += [port.muted_until for port in self._ports.values() if port.muted]
         if self._probing:
             due.append(self._probe_at)

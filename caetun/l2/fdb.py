@@ -50,7 +50,7 @@ class Learned(enum.Enum):
     HELD = "held"
     """It has moved too often, and is held at another port."""
     FLAPPING = "flapping"
-    """It has moved too often, and is held at home from now on: `Fdb.intruder` says what is not its home."""
+    """It has moved too often, and is held at home from now on: `Fdb.flapped` says which ports."""
     FULL = "full"
     """There is no room: the frame is forwarded, its source not remembered."""
     NEVER = "never"
@@ -100,8 +100,8 @@ class Fdb:
         self._made_room_at = -REFRESH
         self.learned = 0
         """Entries that are not static."""
-        self.intruder = 0
-        """The other port of the address that `learn` has called flapping last, beside its home."""
+        self.flapped = 0, 0
+        """Home and other port of the address that `learn` has called flapping last."""
 
     def __len__(self) -> int:
         return sum(len(table) for table in self._tables.values())
@@ -178,9 +178,9 @@ class Fdb:
         if entry.moves < self._most_moves:
             self._place(vlan, key, entry, port, now)
             return Learned.MOVED
-        self.intruder = entry.port if port == entry.home else port
         if entry.home not in (entry.port, port) and self._is_full(entry.home):
             entry.home = entry.port  # others have taken its place meanwhile
+        self.flapped = entry.home, entry.port if port == entry.home else port
         self._place(vlan, key, entry, entry.home, now)
         entry.held_until = now + FLAP_HOLD
         entry.moves = 0

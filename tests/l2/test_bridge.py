@@ -267,7 +267,7 @@ class TestFlapping:
         self.flap(switch, 7, 2, 1.0)
         assert drops[DropReason.BRIDGE_FLAPPING] > 0
         assert [notice.event for notice in switch.notices] == ["bridge.flapping"]
-        assert "keeps moving, now to office" in switch.notices[0].text
+        assert "02:00:00:00:00:07 of attic keeps moving to office" in switch.notices[0].text
         assert goes(switch, 1, frame(7, BROADCAST), 3.0) == {0, 2}, "its own frames go on"
         assert goes(switch, 0, frame(8, 7), 3.0) == {1}
         assert switch.muted == []
@@ -281,33 +281,54 @@ class TestFlapping:
     def test_many_addresses_mute_the_port_they_came_to(self) -> None:
         switch = bridge(*(PortSettings(name) for name in ("local", "attic", "office", "shed")))
         for host in range(MANY):
-            self.flap(switch, host, 2, 1.0 + host)
+            self.flap(switch, host, 2, 1.0 + host / 10)
+        assert switch.muted == [], "a probe could come back"
+        switch.tick(2.0 + MANY)
         assert switch.muted == [2]
         muted = [notice for notice in switch.notices if notice.event == "bridge.muted"]
         assert [notice.level for notice in muted] == ["error"]
-        assert "keep coming by office: office is muted for 30 s" in muted[0].text
+        assert "4 addresses of attic keep coming by office: office is muted for 30 s" in muted[0].text
         assert goes(switch, 3, frame(99, BROADCAST), 6.0) == {0, 1}
-        switch.tick(1.0 + MANY + MUTE_SECONDS)
+        switch.tick(2.0 + MANY + MUTE_SECONDS)
         assert switch.muted == []
         assert goes(switch, 3, frame(99, BROADCAST), 40.0) == {0, 1, 2}
+
+    def test_a_probe_is_sent_at_once_and_what_it_says_holds(self) -> None:
+        switch = bridge()
+        switch.tick(1.0)
+        for host in range(MANY):
+            self.flap(switch, host, 1, 1.0)  # no flapping, but everybody has a home
+        for host in range(MANY):
+            for port in (2, 1, 2, 1):
+                goes(switch, port, frame(host, BROADCAST), 2.0)
+        assert switch.waiting
+        probe = next(emission.frame for emission in switch.tick(2.1)[0] if emission.port == 2)
+        goes(switch, 1, probe, 2.2)
+        assert switch.muted == [2]
+        switch.tick(10.0)
+        assert switch.muted == [2], "and no other one by addresses"
+        assert "are also joined by another way" in switch.notices[-1].text
 
     def test_it_is_whoever_takes_addresses_of_others_also_if_his_port_is_older(self) -> None:
         switch = bridge()
         for host in range(MANY):
             for turn in range(10):
                 goes(switch, 2 - turn % 2, frame(host, BROADCAST), 1.0 + host + turn / 10)
+        switch.tick(10.0)
         assert switch.muted == [1]
 
     def test_a_few_now_and_then_mute_nothing(self) -> None:
         switch = bridge()
         for host in range(20):
             self.flap(switch, host, 2, 1.0 + host * MANY_SECONDS / (MANY - 1.5))
+            switch.tick(3.0 + host * MANY_SECONDS / (MANY - 1.5))
         assert switch.muted == []
 
     def test_the_device_is_not_muted(self) -> None:
         switch = bridge()
         for host in range(4 * MANY):
             self.flap(switch, host, 0, 1.0 + host / 10)
+        switch.tick(4.0)
         assert switch.muted == []
         assert goes(switch, 2, frame(99, BROADCAST), 5.0) == {0, 1}
 
@@ -317,6 +338,7 @@ class TestFlapping:
             switch.add_port(number, PortSettings(f"port{number}"), 0.0)
         for host in range(4 * MANY):
             self.flap(switch, host, 2, 1.0)
+        switch.tick(4.0)
         assert (switch.muted, switch.notices) == ([], [])
 
 

@@ -84,7 +84,7 @@ class TestFlapping:
         fdb = Fdb()
         fdb.learn(1, A, 5, 0.0)
         assert self.flap(fdb, 0.0) == [Learned.MOVED] * (FLAP_MOVES - 1) + [Learned.FLAPPING]
-        assert (fdb.lookup(1, A, 1.0), fdb.intruder) == (5, 6)
+        assert (fdb.lookup(1, A, 1.0), fdb.flapped) == (5, (5, 6))
         assert fdb.learn(1, A, 6, 2.0) is Learned.HELD
         assert fdb.lookup(1, A, 2.0) == 5
         assert fdb.learn(1, A, 6, 1.0 + FLAP_HOLD) is Learned.MOVED
@@ -95,7 +95,7 @@ class TestFlapping:
         fdb.learn(1, A, 5, 0.0)
         verdicts = [fdb.learn(1, A, 6 if number in takes else 5, number * 0.1) for number in range(1, 20)]
         assert Learned.FLAPPING in verdicts
-        assert (fdb.lookup(1, A, 2.0), fdb.intruder) == (5, 6)
+        assert (fdb.lookup(1, A, 2.0), fdb.flapped) == (5, (5, 6))
         assert fdb.count(5) == 1
 
     def test_a_short_stay_elsewhere_makes_no_other_home(self) -> None:
@@ -112,7 +112,7 @@ class TestFlapping:
         for now in (10.0, 200.0, 350.0):
             fdb.learn(1, A, 5, now)
         self.flap(fdb, 350.0)
-        assert (fdb.lookup(1, A, 351.0), fdb.intruder) == (5, 6)
+        assert (fdb.lookup(1, A, 351.0), fdb.flapped) == (5, (5, 6))
 
     def test_a_port_that_is_gone_is_nobodys_home(self) -> None:
         fdb = Fdb()
