@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +11,7 @@ import pytest
 
 from caetun.lab import Host, Lab
 from caetun.lab.network import Port
-from tests.tunnel.campus import Campus, Place, Plan, Site, campus, enslave
+from tests.tunnel.campus import DEVICE, Campus, Place, Plan, Site, campus, enslave, hardware_address
 from tests.tunnel.ends import ping
 from tests.tunnel.watch import until
 
@@ -103,4 +104,28 @@ def test_without_probes_addresses_show_the_loop() -> None:
         assert "4 addresses of" in event["message"]
         assert {made.port("attic")["state"], made.port("cellar")["state"]} == {"up", "muted"}
         everything_goes_on(made)
+        assert made.stop() == [0] * 4
+
+
+def test_who_forges_the_addresses_of_others_mutes_himself() -> None:
+    with Lab() as lab:
+        made = campus(lab, Plan([Site("forger"), Site("attic", hosts=5), Site("office")], hub=1))
+        forger, attic, office = made.sites
+        for host in attic.lan:
+            assert ping(host, office.address()) == 3
+        addresses = [bytes.fromhex(hardware_address(host).replace(":", "")) for host in attic.lan]
+        with forger.host.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+            forger.host.inside(lambda: wire.bind((DEVICE, 0)))
+
+            def muted() -> bool:
+                for address, host in zip(addresses, attic.lan, strict=True):
+                    wire.send(b"\xff" * 6 + address + b"\x88\xb6" + bytes(46))
+                    ping(host, office.address(), count=1, wait=0.1)
+                return bool(made.hub.end.events("bridge.muted"))
+
+            until(muted, "a port is muted", _BUSY_SECONDS)
+        (event,) = made.hub.end.events("bridge.muted")
+        assert "4 addresses of attic keep coming by forger" in event["message"]
+        for host in attic.lan:
+            assert ping(host, office.address()) == 3
         assert made.stop() == [0] * 4
