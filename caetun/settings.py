@@ -200,7 +200,9 @@ class Settings(Agreement):
         float, Option(duration(10, 1_000_000), "switch", "forget an address that was not seen for so long")
     ] = 300.0
     """Seconds."""
-    flap_guard: Annotated[bool, Option(SWITCH, "switch", "hold an address that keeps moving between ports")] = True
+    flap_guard: Annotated[
+        bool, Option(SWITCH, "switch", "hold an address that keeps moving between ports; mute a port of many")
+    ] = True
     loop_probes: Annotated[bool, Option(SWITCH, "switch", "send probes, and mute a port by which one comes back")] = (
         True
     )

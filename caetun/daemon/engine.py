@@ -137,13 +137,22 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
-    words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
     alone = len(settings.peer) < 2 and not settings.auth and not settings.enrols
-    if alone and not words and not settings.vlan:
+    if alone and not _speaks_of_switch(settings):
         return None
     from caetun.daemon.switching import make_switchboard
 
     return make_switchboard(settings, drops, time.monotonic())
+
+
+def _speaks_of_switch(settings: Settings) -> bool:
+    """Whether anything is said that only a switch can do: of a port, a VLAN or the whole."""
+    # Imported here: a tunnel of IP packets has none.
+    from caetun.settings import OPTIONS
+
+    options = [option for option in OPTIONS.values() if option.group == "switch" and option.name != "bridge"]
+    said = any(getattr(settings, option.name) != option.default for option in options)
+    return said or any(peer.port.words for peer in settings.peer)
 
 
 def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]]:
