@@ -139,6 +139,7 @@ class Assigner:
             gateway=settings.push_gateway,
             mtu=self._mtu,
             keepalive=settings.keepalive,
+            compression=",".join(settings.compress) or None,
             cipher=tuple(map(str, self._node.ciphers)),
         )
 

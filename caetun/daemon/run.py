@@ -34,7 +34,7 @@ from caetun.daemon.pump import Pump
 from caetun.daemon.routes import Routes
 from caetun.daemon.services import Hands
 from caetun.daemon.status import Status
-from caetun.daemon.steering import follow, steer, steward_for
+from caetun.daemon.steering import follow, steer, steered, steward_for
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
 from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
@@ -66,7 +66,7 @@ GC_THRESHOLD: Final = 50_000
 AT_WILL: Final = frozenset(
     (
         *("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source"),
-        "mesh.relayed",
+        *("mesh.relayed", "peer.doubled"),
     )
 )
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
@@ -168,7 +168,7 @@ class Daemon:
         self._steward = steward
         steer(steward, device, settings, self._negotiations.own_addresses)
         if steward is not None:
-            self._negotiations.on_names(lambda _, assigned: follow(steward, self._settings, assigned))
+            self._negotiations.on_names(lambda _, assigned: follow(steward, self._settings, assigned), steward.started)
         if settings.bridge is not None:
             self._bridge = LinuxBridge(settings.bridge)
             self._bridge.join(device.name)
@@ -259,7 +259,9 @@ class Daemon:
     def _lead(self, name: str) -> None:
         """Set the routes that the user asks for."""
         self._routes = Routes(name, socket.if_nametoindex(name))
-        for failure in self._routes.assign(self._settings.route, lambda _: None):
+        led = steered(self._settings)
+        plain = [network for network in self._settings.route if network not in led]
+        for failure in self._routes.assign(plain, lambda _: None):
             logs.event(log, logging.WARNING, "route.none", f"--route: {failure}")
 
     def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:

@@ -139,7 +139,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
         # "not" is about the rule as a whole: it cannot have a destination as well
         wanted |= {"fwmark": rule.except_mark, "flags": _FIB_RULE_INVERT}
     if rule.ignore_default:
-        wanted["FRA_SUPPRESS_PREFIXLEN"] = 0
+        wanted["FRA_SUPPRESS_PREFIXLEN"] = rule.ignore_to
     return wanted
 
 

@@ -6,6 +6,9 @@ A gateway steers by rules and a table of its own, and leaves the host's routes a
     31901  to the tunnel's networks and name servers              lookup 51943: the tunnel
     31902  to private networks, if the local ones stay reachable  lookup main, its default route does not count
     31903  all the rest, unless it has the mark                   lookup 51943
+
+Single networks that would take the tunnel's own packets along are led by the same rules; there 31902 is about them, and
+lets all routes of main go first that are more exact.
 """
 
 from __future__ import annotations
@@ -172,6 +175,12 @@ def _rules(wish: Wish, facts: Facts) -> Iterator[Change]:
             for to in dict.fromkeys(inside):
                 if ip_network(to).version == version:
                     yield Rule(version, PRIORITY + 1, TABLE, to=to)
+        for each in () if wish.gateway else wish.routes:
+            if each.version == version:
+                length = each.prefixlen
+                yield Rule(
+                    version, PRIORITY + 2, MAIN_TABLE, to=str(each), ignore_default=True, ignore_to=length
+                )
         if wish.gateway and wish.lan:
             for to in ruleset.PRIVATE:
                 if ip_network(to).version == version:

@@ -40,6 +40,8 @@ UNCONFIRMED_SECONDS: Final = 30.0
 """An initiator that waits for a response no longer (`handshake.ATTEMPT_SECONDS`) will not use its keys either."""
 MAX_PREVIOUS: Final = 3
 """Former key pairs that still open: the one before, one that lost against it in a tie, and one before these."""
+MAX_METHODS: Final = 8
+"""Compression methods that are accepted: as many as a hello has room for (docs/wire.md, 2.3)."""
 TIE_SECONDS: Final = 2.0
 """Both sides began a handshake within so long, and each has ended well: one rule for both decides which one counts."""
 REPEAT_LOSS: Final = 0.004
@@ -84,6 +86,9 @@ class Session:
         self._drops = drops
         self._smallest = _SMALLEST[mode]
         self._methods = tuple(compression)
+        """What is inflated, by number. Numbers stay what they are: the far end knows them from a hello."""
+        self._order = self._methods
+        """What is deflated with, best first."""
         self._inflating: object = None
         """The `_opening` of the record that an element was last inflated for."""
         self._open_checksums = bool(offloads & OFFLOAD_CHECKSUM)
@@ -107,13 +112,22 @@ class Session:
         self._doubt_at: float | None = None
         """When a report showed heavy loss that nobody has looked into yet."""
 
+    def compress(self, methods: Sequence[Method]) -> tuple[str, ...]:
+        """Deflate with the first of these that the far end takes; returns the names for the next hello."""
+        self._order = tuple(methods)
+        fresh = [method for method in methods if method not in self._methods]
+        self._methods = (*self._methods, *fresh)[:MAX_METHODS]
+        if self.current is not None:
+            self.current.deflater = deflater(self._order, self.current.established.hello)
+        return tuple(method.name for method in self._methods)
+
     # keys
 
     def install(self, established: Established, now: float) -> list[KeyPair]:
         """Take the keys of a finished handshake into use; returns the pairs that are of no more use."""
         pair = KeyPair(established, now)
-        if self._methods:
-            pair.deflater = deflater(self._methods, established.hello)
+        if self._order:
+            pair.deflater = deflater(self._order, established.hello)
         if established.initiator:
             return self._make_current(pair, now)
         self.unconfirmed.append(pair)

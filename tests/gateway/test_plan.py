@@ -85,6 +85,7 @@ def test_some_networks_alone_may_lie_behind_the_tunnel() -> None:
     assert changes_of(Route, wish) == [Route("10.20.0.0/16", TABLE, "tun0")]
     assert changes_of(Rule, wish) == [
         Rule(4, 31900, MAIN_TABLE, mark=MARK),
+        Rule(4, 31902, MAIN_TABLE, to="10.20.0.0/16", ignore_default=True, ignore_to=16),
         Rule(4, 31903, TABLE, except_mark=MARK),
     ]
 

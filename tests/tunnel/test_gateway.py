@@ -96,6 +96,32 @@ def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
     assert differences(before[1], state(scene.server)) == {}
 
 
+@pytest.mark.parametrize("who", ["hub", "client"])
+def test_a_route_as_wide_as_the_world_does_not_swallow_the_tunnel(lab: Lab, who: str) -> None:
+    """0.0.0.0/1 holds the hub's own outer address, too."""
+    scene = picture(lab)
+    before = state(scene.client)
+    wide, near = "0.0.0.0/1", "10.1.1.0/25"
+    both = ["--dev", "tun0", "--negotiation", "server" if who == "hub" else "off"]
+    pushed = ["--push-route", wide, "--push-route", near, "--pool-network", "10.8.0.0/24"]
+    server = scene.start_server(*both, *(pushed if who == "hub" else tunnel_addresses(1)))
+    server.wait_for("start")
+    own = ["--route", wide, "--route", near, *tunnel_addresses(0)] if who == "client" else []
+    client = End(scene.client, "--connect", f"{SERVER4}:443", *both, *own, "--keepalive", "1", *scene.secrets[0])
+    client.wait_for("negotiation.configured" if who == "hub" else "peer.up")
+    with frames(scene) as capture:
+        assert SAID in scene.curl(WEB4)
+        assert capture.strange() == []
+    assert f"from {WEB4}" not in scene.client.run(["ip", "route", "show", "table", "main"])
+    assert "dev eth0" in scene.client.run(["ip", "route", "get", "10.1.1.200"]), "more exact than the world"
+    assert "dev tun0" in scene.client.run(["ip", "route", "get", "10.1.1.100"]), "asked for"
+    time.sleep(3)  # longer than a tunnel lives whose packets go into itself
+    assert SAID in scene.curl(WEB4)
+    assert not client.events("peer.down")
+    assert (client.stop(), server.stop()) == (0, 0)
+    assert differences(before, state(scene.client)) == {}
+
+
 def test_what_the_tunnel_does_not_carry_does_not_leak(lab: Lab) -> None:
     scene = picture(lab)
     scene.start_server(*tunnel_addresses(1, [4])).wait_for("start")
