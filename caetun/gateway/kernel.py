@@ -132,7 +132,10 @@ def _rule(rule: Rule) -> dict[str, Any]:
     }
     if rule.to:
         network = ip_network(rule.to)
-        wanted |= {"dst": str(network.network_address), "dst_len": network.prefixlen}
+        address = network.network_address
+        if network.prefixlen < network.max_prefixlen and not int(address):
+            address += 1  # pyroute2 leaves zeros away; the kernel looks at the prefix only
+        wanted |= {"dst": str(address), "dst_len": network.prefixlen}
     if rule.mark:
         wanted["fwmark"] = rule.mark
     if rule.except_mark:

@@ -112,7 +112,6 @@ def test_a_route_as_wide_as_the_world_does_not_swallow_the_tunnel(lab: Lab, who:
     with frames(scene) as capture:
         assert SAID in scene.curl(WEB4)
         assert capture.strange() == []
-    assert f"from {WEB4}" not in scene.client.run(["ip", "route", "show", "table", "main"])
     assert "dev eth0" in scene.client.run(["ip", "route", "get", "10.1.1.200"]), "more exact than the world"
     assert "dev tun0" in scene.client.run(["ip", "route", "get", "10.1.1.100"]), "asked for"
     time.sleep(3)  # longer than a tunnel lives whose packets go into itself
