@@ -13,6 +13,8 @@ lost = caetun_lost:make
 [caetun.compression]
 zlib = caetun_zlib:METHOD
 lost = caetun_lost:METHOD
+[caetun.transports]
+rawip = caetun_rawip:TRANSPORT
 [caetun.mangle]
 tidy = caetun_tidy:tidy
 lost = caetun_lost:rule

@@ -87,5 +87,5 @@ def test_an_authentication_module_is_named_and_found_as_ours_are() -> None:
 
 
 def test_one_that_does_not_load_is_told() -> None:
-    with pytest.raises(ConfigurationError, match="--auth: lost: cannot be loaded: ModuleNotFoundError: .*package"):
+    with pytest.raises(ConfigurationError, match=r"--auth: lost: cannot be loaded: ModuleNotFoundError: .*package"):
         make_chain(["lost"], Means(None, None, None, False))

@@ -151,7 +151,9 @@ class Negotiator:
     def _differ(self, peer: Peer, found: list[Difference]) -> None:
         self._tell(found, peer.name)
         if self._offer.role == "client":
-            text = f"{peer.name} assigns nothing as it is set now: waiting until it is started again with other settings"
+            text = (
+                f"{peer.name} assigns nothing as it is set now: waiting until it is started again with other settings"
+            )
             self._hands.tell("warning", "negotiation.waiting", text, peer=peer.name)
         elif self._only and self._offer.role == "equal":
             self._hands.stop(_disagreement(found), peer)

@@ -75,7 +75,8 @@ def steer(
             if not _wished(settings):
                 return
             raise ConfigurationError(
-                f"{settings.dev}: {device.name} is of another network: --gateway, --dns, --masquerade and wide --route act here"
+                f"{settings.dev}: {device.name} is of another network: --gateway, --dns, --masquerade and a --route to "
+                "where the far end is act here"
             )
         known = own if device.created else tuple(hostnet.interfaces_of(device.name))
         try:
