@@ -303,7 +303,8 @@ class TestOpenPipe:
     async def test_through_a_proxy(self, listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[tuple[str, str, int]] = []
 
-        async def proxied(url: str, host: str, port: int, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        async def proxied(url: str, host: str, port: int, loop: asyncio.AbstractEventLoop, mark: int) -> socket.socket:
+            assert not mark
             asked.append((url, host, port))
             return await connect(*listening.getsockname(), loop)
 

@@ -202,15 +202,15 @@ def test_sigusr1_prints_counters_and_verbose_prints_them_at_the_end(lab: Lab) ->
 def test_sighup_reads_the_configuration_again(lab: Lab) -> None:
     hosts = two_hosts(lab)
     listening, connecting = tunnel_arguments(hosts)
-    write(hosts[0], "/run/caetun.toml", 'log-level = "warning"\nmtu = 1400\n')
+    write(hosts[0], "/run/caetun.toml", 'log-level = "warning"\nspan = 4\n')
     one = End(hosts[0], *listening, "--config", "/run/caetun.toml")
     other = End(hosts[1], *connecting)
     other.wait_for("peer.up")
     assert one.events("start", "peer.up") == [], "less than a warning"
-    write(hosts[0], "/run/caetun.toml", 'log-level = "info"\nmtu = 1300\n')
+    write(hosts[0], "/run/caetun.toml", 'log-level = "info"\nspan = 16\n')
     one.process.send_signal(signal.SIGHUP)
     message = one.wait_for("reload")["message"]
-    assert message == "configuration read again: changed log-level; needs a restart: mtu"
+    assert message == "configuration read again: changed log-level; needs a restart: span"
     write(hosts[0], "/run/caetun.toml", "log-level = 5\n")
     one.process.send_signal(signal.SIGHUP)
     assert "log-level" in one.wait_for("reload.failed")["message"]

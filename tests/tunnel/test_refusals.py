@@ -95,7 +95,7 @@ REFUSALS: Final = [
     Refusal(
         "unknown key in the file",
         _WRONG,
-        ("/run/bad.toml: lisen: no such option", "did you mean listen?"),
+        ("/run/bad.toml: line 1: lisen: no such option", "did you mean listen?"),
         lambda host: write(host, "/run/bad.toml", 'lisen = ":4500"\n'),
         ("--config", "/run/bad.toml"),
     ),
