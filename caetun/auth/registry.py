@@ -76,5 +76,5 @@ def _plugin(name: str) -> Method:
         return make()
     except Exception as error:
         raise ConfigurationError(
-            f"--auth: {name}: cannot be loaded: {type(error).__name__}: {error}: is its package installed as it should be?"
+            f"--auth: {name}: cannot be loaded: {type(error).__name__}: {error}: is its package installed whole?"
         ) from error

@@ -21,6 +21,7 @@ from caetun.lab import Lab
 from caetun.session.identity import public_key
 from tests.tunnel.certificates import Pki
 from tests.tunnel.ends import End, await_ping, ping, write
+from tests.tunnel.show import show
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping", "ip")
 
@@ -55,16 +56,12 @@ class Hub:
         self.end.wait_for("start")
         return self.end
 
-    def call(self, number: int, *more: str, credentials: str = "") -> End:
+    def call(self, number: int, *more: str, credentials: str = "", address: bool = True) -> End:
         site = self.sites[number]
         arguments = ["--mode", "tap", "--dev", "tap0", "--connect", f"10.99.{number}.1:4500"]
         arguments += ["--key", write(site, "/run/key", encode(os.urandom(32)))]
-        arguments += [
-            "--peer",
-            base64.b64encode(public_key(self.key)).decode(),
-            "--address",
-            f"10.88.0.{number + 2}/24",
-        ]
+        arguments += ["--peer", base64.b64encode(public_key(self.key)).decode()]
+        arguments += ["--address", f"10.88.0.{number + 2}/24"] if address else []
         if credentials:
             arguments += ["--credentials", write(site, "/run/credentials", credentials)]
         return End(site, *arguments, *more)
@@ -220,3 +217,43 @@ def test_without_credentials_and_terminal_it_says_what_is_missing(lab: Lab) -> N
         "give a file with them",
     )
     assert end.stop() == 0
+
+
+def test_guests_of_a_router_are_given_addresses_once_they_are_let_in(lab: Lab) -> None:
+    hub = Hub(lab, 3)
+    users = write(hub.host, "/run/users", users_file({"alice": "correct horse", "bob": "battery staple"}))
+    tun = ["--mode", "tun", "--dev", "tun0", "--negotiation", "server"]
+    end = hub.start("--auth", "password", "--users", users, *tun, "--pool-network", "10.88.0.0/24")
+    callers = [
+        hub.call(number, *tun, credentials=credentials(user, password), address=False)
+        for number, (user, password) in enumerate(
+            [("alice", "correct horse"), ("bob", "battery staple"), ("carol", "guess")]
+        )
+    ]
+    status, said = callers[2].ended()
+    assert status == _REFUSED
+    assert "negotiation.configured" not in said, "nothing is assigned to whom nobody knows"
+    told = [caller.wait_for("negotiation.configured")["message"] for caller in callers[:2]]
+    inner = [message.partition("address ")[2].partition("/")[0] for message in told]
+    assert sorted(inner) == ["10.88.0.2", "10.88.0.3"]
+    for number in (0, 1):
+        await_ping(hub.sites[number], "10.88.0.1")
+        assert ping(hub.sites[number], inner[1 - number]) == 3, "by the router"
+    assert {row["peer"] for row in show(end, "leases", "tun0")} == {"alice", "bob"}
+    assert [caller.stop() for caller in callers[:2]] == [0, 0]
+    assert end.stop() == 0
+
+
+def test_a_guest_of_a_router_without_a_pool_is_told_of(lab: Lab) -> None:
+    hub = Hub(lab)
+    users = write(hub.host, "/run/users", users_file({"alice": "correct horse"}))
+    known = ["--peer", f"{base64.b64encode(public_key(os.urandom(32))).decode()},name=bob,allowed=10.88.0.9"]
+    end = hub.start("--auth", "password", "--users", users, "--mode", "tun", "--dev", "tun0", peers=known)
+    caller = hub.call(0, "--mode", "tun", "--dev", "tun0", credentials=credentials("alice", "correct horse"))
+    caller.wait_for("auth.accepted")
+    told = end.wait_for("auth.nowhere")
+    assert (told["peer"], told["level"]) == ("alice", "warning")
+    assert told["message"] == (
+        "no address leads to alice: give guests some by --negotiation server and --pool-network, on both ends"
+    )
+    assert (caller.stop(), end.stop()) == (0, 0)
