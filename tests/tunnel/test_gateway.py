@@ -31,7 +31,7 @@ from tests.tunnel.picture import (
 pytestmark = pytest.mark.needs("namespaces", "tun", "firewall", "ping", "curl", "dnsmasq", "ss", "setpriv")
 
 
-@pytest.mark.parametrize("transport", ["udp", "wss"])
+@pytest.mark.parametrize("transport", ["udp", pytest.param("wss", marks=pytest.mark.slow)])
 def test_the_picture(lab: Lab, transport: str) -> None:
     """A page is fetched from a server that knows no way back, by a name that is asked for through the tunnel."""
     scene = picture(lab)
@@ -74,7 +74,7 @@ def test_the_picture_with_ipv6(lab: Lab) -> None:
     assert differences(before[1], state(scene.server)) == {}
 
 
-@pytest.mark.parametrize("mode", ["tun", "tap"])
+@pytest.mark.parametrize("mode", [pytest.param("tun", marks=pytest.mark.slow), "tap"])
 def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
     """A client that takes what it is given is given the default route and name servers too."""
     scene = picture(lab)

@@ -120,7 +120,7 @@ def test_each_module_of_the_sketch_is_swapped_by_a_line_of_the_file(
         ends.append(End(host, "--config", "/run/caetun.toml", path=path, command=environment))
     await_ping(hosts[0], INNER4[1])
     assert ends[0].events("peer.up")[-1]["link"].startswith(f"{lines['transport'].strip(chr(34))} ")
-    assert show(ends[0], "peers")[0]["compression"].startswith(lines["compress"].strip('"'))
+    assert show(ends[0], "peers", lines["dev"].strip('"'))[0]["compression"].startswith(lines["compress"].strip('"'))
     assert len(ends[0].events("auth.accepted")) == ("auth" in SWAPS[what])
     assert len(ends[0].events("negotiation.agreed")) == ("symmetric" in lines["negotiation"])
     assert [end.stop() for end in ends] == [0, 0]
