@@ -34,8 +34,13 @@ class ConfigFile:
         """What it holds, by key; `[pool] network = ...` as `pool-network`, if a known key begins with `pool-`."""
         return _flat(self._top, known)
 
-    def line(self, key: str) -> str:
-        """Where a key is, for an error message: "line 7: "; empty if it is written in an unusual way."""
+    def line(self, key: str, why: str = "") -> str:
+        """Where a key is, for an error message: "line 7: "; empty if it is written in an unusual way.
+
+        `why`: what is wrong with it. In a table, that says which line it is about: "table 2: 'nmae' is not known".
+        """
+        if why and (number := self._line_in_table(key, why)):
+            return f"line {number}: "
         table, _, last = key.partition("-")
         within = ""
         for number, line in enumerate(self._text.splitlines(), 1):
@@ -46,6 +51,34 @@ class ConfigFile:
             if re.match(rf"\s*{re.escape(wanted)}\s*=", line) or within == key:
                 return f"line {number}: "
         return ""
+
+    def _line_in_table(self, key: str, why: str) -> int:
+        """Within the table that a mistake is in, the line with what is quoted first; else the table's heading, or 0."""
+        numbered = re.match(r"table (\d+): ", why)
+        wanted = int(numbered[1]) if numbered else 1
+        quoted = re.search(r"'([^']+)'", why)
+        count = heading_at = 0
+        within = False
+        for number, line in enumerate(self._text.splitlines(), 1):
+            heading = re.match(r"\s*\[+\s*([^\]]*?)\s*\]", line)
+            if heading:
+                within = within and heading[1].startswith(f"{key}.")
+                if heading[1] == key:
+                    count += 1
+                    within = count == wanted
+                    heading_at = number if within else heading_at
+            elif within and quoted and _says(line, quoted[1]):
+                return number
+        return heading_at
+
+
+def _says(line: str, word: str) -> bool:
+    """Whether a line sets a word, or sets one to it."""
+    name, separator, value = line.partition("=")
+    bare = name.strip().strip('"')
+    return bool(separator) and (
+        word in (bare, bare.rpartition(".")[2]) or bool(re.search(rf"\b{re.escape(word)}\b", value))
+    )
 
 
 def read_text(path: Path) -> str:

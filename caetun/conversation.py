@@ -6,7 +6,8 @@ are not agreed upon); control messages pass. Pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
 
 from caetun.output import LinkView, Output
 from caetun.session.channel import Channel
@@ -15,6 +16,10 @@ from caetun.wire import control
 
 if TYPE_CHECKING:
     from caetun.session.keypair import KeyPair
+
+# chosen by us
+_REMEMBERED: Final = 8
+"""Far ends that were here before the present one."""
 
 
 class Speaker(Protocol):
@@ -35,6 +40,9 @@ class Conversation:
         self._speaker = speaker
         self._drops = drops
         self._spoke_by: LinkView | None = None
+        self._present = 0
+        """The incarnation of whoever was met last, and of those before."""
+        self._former: deque[int] = deque(maxlen=_REMEMBERED)
         self._holds: set[str] = set()
         self.held = False
         """Whether frames are dropped (`peer.held`), both ways."""
@@ -67,11 +75,22 @@ class Conversation:
 
     # the channel
 
-    def met(self, pair: KeyPair, out: Output) -> None:
-        """Keys come into use: see whether the far end still knows us."""
-        what = self.channel.meet(pair.established.hello.incarnation)
+    def met(self, pair: KeyPair, out: Output) -> bool:
+        """Keys come into use: see whether the far end still knows us.
+
+        Returns whether one is back whose place another one had taken: two far ends use one key, by turns.
+        """
+        incarnation = pair.established.hello.incarnation
+        what = self.channel.meet(incarnation)
         if what is not None:
             out.said.append((self._owner, what, b""))
+        if not incarnation or incarnation == self._present:
+            return False
+        back = incarnation in self._former
+        if self._present:
+            self._former.append(self._present)
+        self._present = incarnation
+        return back
 
     def say(self, kind: int, body: bytes, now: float, out: Output) -> bool:
         """Send a message (see `Channel.send`), at once if that can be."""

@@ -51,6 +51,12 @@ def closed(reason: int) -> str:
     return f"closed by the far end{said}"
 
 
+def doubled(peer: str) -> Event:
+    """Two processes shake hands by turns, and each ends what the other had."""
+    text = "two far ends use one key, by turns, and neither gets far: give each a key of its own (caetun genkey)"
+    return Event("warning", "peer.doubled", text, {"peer": peer})
+
+
 def moved(peer: str, before: str, link: str) -> Event:
     """The far end's address has changed."""
     return Event("info", "peer.moved", f"moved from {before} to {link}", {"peer": peer, "link": link})

@@ -19,13 +19,14 @@ from caetun.ports import PeerRef, PortWords, nameless, parse_table, parse_words
 from caetun.transports.registry import BUILT_IN
 from caetun.types import Mode
 from caetun.vlans import parse_vlan, parse_vlan_table, querier_addresses
-from caetun.words import address
+from caetun.words import address, nearest
 
 # Patterns are text, here and beside: `re` compiles one when it is first used, and a plain start uses few.
 
 # fixed by the specification
-_DEVICE_NAME: Final = r"[^\s/:]{1,15}"
-"""What Linux takes as an interface name (net/core/dev.c, dev_valid_name): 15 bytes, no slash, colon or space."""
+_DEVICE_NAME: Final = r"[^\s/:\x00-\x1f\x7f]{1,15}"
+"""What Linux takes as an interface name (net/core/dev.c, dev_valid_name): 15 bytes, no slash, colon or space. Control
+characters it takes, too, but terminals act upon them."""
 _FD: Final = r"fd:([0-9]{1,6})"
 _KEY: Final = r"[A-Za-z0-9+/]{43}="
 """Base64 of 32 bytes."""
@@ -195,7 +196,7 @@ def choice(*words: str) -> Kind:
 
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError(f"{text!r} is not known: give one of {', '.join(words)}")
+            raise ValueError(f"{text!r} is not known: {nearest(text, words)}give one of {', '.join(words)}")
         return text
 
     return Kind("WORD", parse, ", ".join(words))

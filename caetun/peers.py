@@ -13,6 +13,7 @@ A session outlives its links: present without one, frames wait for a moment, and
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,7 @@ from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
+    from caetun.compression.base import Method
     from caetun.session.identity import PeerId
     from caetun.session.keypair import KeyPair
     from caetun.session.pathmtu import PathMtu
@@ -128,6 +130,13 @@ class Peer:
         """Call with the first of these ciphers from the next handshake on."""
         self._caller.prefer(self._handshakes.prefer(ciphers))
 
+    def compress(self, methods: Sequence[Method], now: float) -> None:
+        """Make records smaller by the first of these methods that the far end takes; ask it anew to do the same."""
+        accepted = self.session.compress(methods)
+        self._handshakes.hello = dataclasses.replace(self._handshakes.hello, compression=accepted)
+        if self.present:
+            self._caller.begin(now)
+
     # connecting
 
     def offer(self, link: LinkView, rank: int, now: float, out: Output) -> None:
@@ -215,7 +224,8 @@ class Peer:
         mtu = pair.established.hello.mtu
         self.narrower = mtu if mtu < self._handshakes.hello.mtu else 0
         self._ways.answered()
-        self.conversation.met(pair, out)
+        if self.conversation.met(pair, out):
+            out.events.append(notices.doubled(self.name))
         before = len(out.records)
         if announce:
             out.events.append(notices.up(self.name, link.name, pair.established))

@@ -19,7 +19,22 @@ from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from caetun.words import OFF, Word, address, at_vlan, flatten, group, is_mac, mac, number, several, split, vlan, vlans
+from caetun.words import (
+    OFF,
+    Word,
+    address,
+    at_vlan,
+    flatten,
+    group,
+    is_mac,
+    mac,
+    nearest,
+    number,
+    several,
+    split,
+    vlan,
+    vlans,
+)
 
 if TYPE_CHECKING:
     from caetun.l2.bridge import PortSettings
@@ -113,7 +128,7 @@ def _checked(said: Iterable[Word]) -> PortWords:
             networks = parse_networks(value)
             continue
         if word not in _SWITCHES and word not in _READERS and not word.startswith("storm."):
-            raise ValueError(f"{word!r} is not known: {_KNOWN}")
+            raise ValueError(f"{word!r} is not known: {nearest(word, _NAMES)}{_KNOWN}")
         if bool(value) and word in _SWITCHES and value != OFF:
             raise ValueError(f"'{each}': {word!r} takes no value (or off)")
         if not value and word not in _SWITCHES:
@@ -236,7 +251,7 @@ def _source(text: str) -> object:
 
 def _role(text: str) -> str:
     if text not in ROLES:
-        raise ValueError(f"{text!r} is no role: give one of {', '.join(ROLES)}")
+        raise ValueError(f"{text!r} is no role: {nearest(text, ROLES)}give one of {', '.join(ROLES)}")
     return text
 
 
@@ -272,6 +287,7 @@ _SWITCHES: Final = ("isolated", "mesh", "fast-leave", "router")
 _PLAIN: Final = ("mac-limit", "bpdu", "isolated", "mesh", "fast-leave")
 """Words that are settings of a port as they stand."""
 _VLAN_ALIASES: Final = frozenset(("vlan.access", "vlan.trunk", "vlan.native"))
+_NAMES: Final = ("name", "allowed", "key", *_READERS, *_SWITCHES)
 _KNOWN: Final = (
     f"known are name=, allowed=, {''.join(f'{word}=, ' for word in _READERS)}storm.CLASS=, {', '.join(_SWITCHES)}"
 )

@@ -146,7 +146,7 @@ def _read(file: ConfigFile) -> tuple[dict[str, Any], list[str]]:
         try:
             value = option.read(raw)
         except ValueError as error:
-            wrong.append(f"{path}: {file.line(key)}{key}: {error}")
+            wrong.append(f"{path}: {file.line(key, str(error))}{key}: {error}")
             continue
         values[option.name] = path.parent / value if isinstance(value, Path) else value
     return values, wrong
@@ -192,5 +192,6 @@ def with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tu
 def _suggestion(word: str, known: Mapping[str, object]) -> str:
     import difflib  # here: most have no need of it
 
-    near = difflib.get_close_matches(word.replace("_", "-"), known, n=1)
+    tables = {key.partition("-")[0] for key in known}
+    near = difflib.get_close_matches(word.replace("_", "-"), [*known, *sorted(tables - known.keys())], n=1)
     return f"did you mean {near[0]}?" if near else "see docs/configuration.md for those there are"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from caetun.words import OFF, Word, address, flatten, split, vlan
+from caetun.words import OFF, Word, address, flatten, nearest, split, vlan
 
 # chosen by us
 _ON: Final = "on"
@@ -47,7 +47,7 @@ def _checked(number: str, words: Iterable[Word]) -> VlanRef:
     said: dict[str, str] = {}
     for word, value in words:
         if word not in ("snooping", "querier"):
-            raise ValueError(f"{word!r} is not known: {_KNOWN}")
+            raise ValueError(f"{word!r} is not known: {nearest(word, ('id', 'snooping', 'querier'))}{_KNOWN}")
         if word in said:
             raise ValueError(f"{word!r} is said twice of one VLAN: leave one away")
         said[word] = value or _ON

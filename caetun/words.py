@@ -29,6 +29,15 @@ MAX_LIST: Final = 1024
 _T = TypeVar("_T")
 
 
+def nearest(text: str, known: Iterable[str]) -> str:
+    """ "did you mean X? ", or "" if nothing known is near."""
+    # Imported here: mistakes are rare.
+    import difflib
+
+    near = difflib.get_close_matches(text, list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
 class Word(NamedTuple):
     """A word, and what was said of it."""
 

@@ -7,9 +7,14 @@ from typing import Final
 
 EXAMPLES: Final = Path(__file__).parents[1] / "docs" / "examples"
 ENTRY_POINTS: Final = """\
+[caetun.auth]
+hours = caetun_hours:make
+lost = caetun_lost:make
 [caetun.compression]
 zlib = caetun_zlib:METHOD
 lost = caetun_lost:METHOD
+[caetun.transports]
+rawip = caetun_rawip:TRANSPORT
 [caetun.mangle]
 tidy = caetun_tidy:tidy
 lost = caetun_lost:rule

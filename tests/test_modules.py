@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caetun.auth.registry import Means, make_chain
 from caetun.compression.registry import find, names, parse_methods
 from caetun.errors import ConfigurationError, Malformed
 from caetun.mangle.frame import Frame
@@ -13,6 +14,7 @@ from caetun.mangle.pipeline import Pipeline, Rule
 from caetun.mangle.registry import wrapped
 from caetun.mangle.rules import parse_rule
 from caetun.types import DropReason
+from tests.auth.claims import claim, denied
 from tests.mangle.packets import Host, packet, sound, syn, udp
 from tests.modules import install
 
@@ -74,3 +76,16 @@ def test_a_hook_that_raises_loses_the_frame_and_nothing_else() -> None:
 def test_a_hook_that_does_not_load_is_told(name: str) -> None:
     with pytest.raises(ValueError, match=f"hook {name}: cannot be loaded: .*: is its package installed"):
         parse_rule(f"hook {name}")
+
+
+def test_an_authentication_module_is_named_and_found_as_ours_are() -> None:
+    known, hours = make_chain(["key", "hours"], Means(None, None, None, False))
+    assert (known.name, hours.name) == ("key", "hours")
+    noon = 12 * 3600.0
+    assert hours.check(claim(wall=noon)) == ""
+    assert denied(hours, claim(wall=noon + 12 * 3600)).why == "closed: come back in working hours"
+
+
+def test_one_that_does_not_load_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"--auth: lost: cannot be loaded: ModuleNotFoundError: .*package"):
+        make_chain(["lost"], Means(None, None, None, False))

@@ -100,7 +100,7 @@ def test_a_table_says_the_same_as_words() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('nane = "x"', "'nane' is not known: known are name="),
+        ('nane = "x"', r"'nane' is not known: did you mean name\? known are name="),
         ("access = 0", "not a number from 1 to 4094"),
         ("access = 7\nvlan.access = 8", "said twice"),
         ("access = true", "'access' wants a value"),
@@ -140,7 +140,7 @@ def test_vlans(text: str, vlans: PortVlans) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("nane=x", "'nane' is not known: known are name="),
+        ("nane=x", r"'nane' is not known: did you mean name\? known are name="),
         ("name=two words", "not a name"),
         ("name=a,name=b", "said twice"),
         ("isolated,isolated", "said twice"),

@@ -359,7 +359,7 @@ def test_a_flag_replaces_the_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "instead", "why"),
     [
-        ('name = "attic"', 'nane = "attic"', "peer: table 1: 'nane' is not known: known are name="),
+        ('name = "attic"', 'nane = "attic"', "peer: table 1: 'nane' is not known: did you mean name? known are name="),
         ("vlan.access = 7", "vlan.access = 0", "peer: table 1: '0' is not a number from 1 to 4094"),
         (f'key = "{PEER}"', "", "peer: table 1: has no key"),
         (f'key = "{PEER}"', 'key = "abc"', "peer: table 1: "),

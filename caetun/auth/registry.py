@@ -71,5 +71,10 @@ def _plugin(name: str) -> Method:
     if name not in found:
         known = ", ".join([*BUILT_IN, *found])
         raise ConfigurationError(f"--auth: {name}: no such module: there are {known}")
-    make: Callable[[], Method] = found[name].load()
-    return make()
+    try:
+        make: Callable[[], Method] = found[name].load()
+        return make()
+    except Exception as error:
+        raise ConfigurationError(
+            f"--auth: {name}: cannot be loaded: {type(error).__name__}: {error}: is its package installed whole?"
+        ) from error

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -87,7 +88,7 @@ class Stages(Generic[P]):
         stage.keys = (f"address {host}", *([f"user {user}"] if user else []))
         wait = max(self.limiter.wait(key, now) for key in stage.keys)
         if wait > 0:
-            return Denied(f"too many attempts: wait {wait:.0f} s", TOO_MANY)
+            return Denied(f"too many attempts: wait {math.ceil(wait)} s", TOO_MANY)
         for key in stage.keys:
             # Counted before it is looked at: many at a time are no way around it.
             self.limiter.failed(key, now)

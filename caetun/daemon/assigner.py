@@ -108,8 +108,9 @@ class Assigner:
             self._hands.tell("info", "negotiation.pushed", f"pushed to {clients}: {changes}", clients=count)
 
     def forget(self, peer: Peer) -> None:
-        """It is no peer any more."""
-        self._told.pop(peer, None)
+        """It is no peer any more: its port may be another one's next."""
+        if self._told.pop(peer, None) is not None:
+            self._assigned(peer, ())
 
     def _push(self, peer: Peer, told: Assigned) -> None:
         self._told[peer] = told
@@ -139,6 +140,7 @@ class Assigner:
             gateway=settings.push_gateway,
             mtu=self._mtu,
             keepalive=settings.keepalive,
+            compression=",".join(settings.compress) or None,
             cipher=tuple(map(str, self._node.ciphers)),
         )
 

@@ -188,6 +188,12 @@ class Doorkeeper:
         self._hands.wake()
         who = f"{user or peer.name} is let in"
         logs.event(log, logging.INFO, "auth.accepted", who, peer=peer.name, user=user, host=host)
+        if peer.ident not in self._known and self._core.nowhere:
+            text = (
+                f"no address leads to {peer.name}: give guests some by --negotiation server and --pool-network, "
+                "on both ends"
+            )
+            logs.event(log, logging.WARNING, "auth.nowhere", text, peer=peer.name)
 
     def _replace(self, peer: Peer, user: str) -> None:
         """A user has one session: the newest."""

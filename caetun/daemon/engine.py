@@ -41,6 +41,8 @@ class Core(NamedTuple):
     """A peer that no configuration names, added to the node."""
     several: bool
     """Whether there is something that decides between peers."""
+    nowhere: bool
+    """Whether that has no way to a guest: a router that gives out no addresses."""
 
 
 def make_core(
@@ -84,7 +86,8 @@ def make_core(
         return guest
 
     _add_peers(settings, node, device, idents)
-    return Core(node, identity, make_guest, board is not None)
+    nowhere = board is not None and not switched and not settings.pool_network
+    return Core(node, identity, make_guest, board is not None, nowhere)
 
 
 def _add_peers(settings: Settings, node: Node, device: Device, idents: Sequence[PeerId]) -> None:
@@ -131,7 +134,8 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
     """A switch or router if there is something to decide: between two ends there is not, unless the user says so."""
     # Imported here: most tunnels join two ends.
     if mode is Mode.TUN:
-        alone = len(settings.peer) < 2 and not settings.mesh and not settings.enrols
+        guests = bool(settings.auth and settings.pool_network)
+        alone = len(settings.peer) < 2 and not settings.mesh and not settings.enrols and not guests
         if alone and not any(peer.port.networks for peer in settings.peer):
             return None
         from caetun.daemon.routing import make_router

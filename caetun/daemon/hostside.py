@@ -13,7 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from caetun import logs
-from caetun.daemon.steering import follow, steer, steward_for
+from caetun.daemon.steering import follow, steer, steered, steward_for
 from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.errors import ConfigurationError, DeviceError
 from caetun.settings import Origin
@@ -130,7 +130,7 @@ class HostSide:
             self._lead()
         steer(self._steward, device, settings, own)
         if self._steward is not None:
-            negotiations.on_names(self._follow)
+            negotiations.on_names(self._follow, self._steward.started)
         if settings.bridge is not None:
             from caetun.daemon.linuxbridge import LinuxBridge
 
@@ -154,7 +154,9 @@ class HostSide:
 
         name = self.device.name
         self._routes = Routes(name, socket.if_nametoindex(name))
-        for failure in self._routes.assign(self.settings.route, lambda _: None):
+        led = steered(self.settings)
+        plain = [network for network in self.settings.route if network not in led]
+        for failure in self._routes.assign(plain, lambda _: None):
             logs.event(log, logging.WARNING, "route.none", f"--route: {failure}")
 
     # while it runs

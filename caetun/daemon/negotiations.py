@@ -94,6 +94,8 @@ class Negotiations:
                 self._enrol(keys, device)
         offer = make_offer(settings, str(device.mode), self._mtu)
         self._negotiator = Negotiator(hands, offer, role, list(node.peers.values()))
+        if self._puller is not None:
+            self._puller.ask = self._negotiator.offer
         self.services.add(Kind.CONFIGURATION, self._negotiator)
 
     def _serve(self, keys: Keys, device: TunTap) -> Assigner:
@@ -152,10 +154,13 @@ class Negotiations:
 
     # while it runs
 
-    def on_names(self, follow: Callable[[Peer, Assigned], None]) -> None:
-        """Who is to set name servers and default route as a server assigns them; nothing where none does."""
+    def on_names(self, follow: Callable[[Peer, Assigned], None], steers: bool) -> None:
+        """Who is to set name servers and default route as a server assigns them; nothing where none does.
+
+        `steers`: whether routes that would take the tunnel's own packets along are led there, too.
+        """
         if self._puller is not None:
-            self._puller.on_names = follow
+            self._puller.on_names, self._puller.steers = follow, steers
 
     def mode_differs(self, peer: str, there: str) -> None:
         """There is no session with a far end, as it carries something else."""

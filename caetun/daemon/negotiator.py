@@ -5,6 +5,9 @@
 | symmetric, equal  | alike: frames pass; else both say so, stop  |                                                 |
 | server, server    | `Assigner` gives addresses, pushes          | pushes again when its configuration has changed |
 | server, client    | waits                                       | `Puller` filters, applies, says what it left out|
+
+A symmetric end that does not go with its only peer stops. A client stays: its hub may be set right at any time, and
+then says so by starting again.
 """
 
 from __future__ import annotations
@@ -87,7 +90,7 @@ class Negotiator:
         self._offer = offer
         self._role = role
         self._only = len(peers) == 1
-        """With one peer a disagreement ends the tunnel; of several, that one stays shut out."""
+        """With one peer a disagreement ends a symmetric tunnel; of several, that one stays shut out."""
         if offer.policy == "symmetric":
             for peer in peers:
                 peer.conversation.hold(HOLD)
@@ -102,7 +105,11 @@ class Negotiator:
         """Say what this end is set to."""
         if self._offer.policy == "symmetric":
             peer.conversation.hold(HOLD)
-        self._hands.say(peer, Kind.CONFIGURATION, configuration.encode(self._offer))
+        self.offer(peer)
+
+    def offer(self, peer: Peer) -> bool:
+        """Ask to be told, or to compare; False if that could not be sent."""
+        return self._hands.say(peer, Kind.CONFIGURATION, configuration.encode(self._offer))
 
     def gone(self, peer: Peer) -> None:
         """It is no peer any more."""
@@ -143,7 +150,12 @@ class Negotiator:
 
     def _differ(self, peer: Peer, found: list[Difference]) -> None:
         self._tell(found, peer.name)
-        if self._only and self._offer.role != "server":
+        if self._offer.role == "client":
+            text = (
+                f"{peer.name} assigns nothing as it is set now: waiting until it is started again with other settings"
+            )
+            self._hands.tell("warning", "negotiation.waiting", text, peer=peer.name)
+        elif self._only and self._offer.role == "equal":
             self._hands.stop(_disagreement(found), peer)
         elif self._offer.role == "server":
             self._hands.say(peer, Kind.CONFIGURATION, configuration.encode(Refused(reason=_words(found)[:256])))

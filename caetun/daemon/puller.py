@@ -7,14 +7,19 @@ they are told in the log and by `caetun show config`.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from caetun.compression.registry import NONE, find
 from caetun.daemon.assigner import changed
-from caetun.daemon.routes import Leftovers, Routes
-from caetun.errors import DeviceError, Disagreement
+from caetun.daemon.routes import Leftovers, Routes, outer_addresses, takes_along
+from caetun.errors import ConfigurationError, DeviceError, Disagreement
 from caetun.negotiation.filter import judge, reduced, rejected
 from caetun.runtime import socket_path
 from caetun.session.channel import Kind
@@ -26,6 +31,8 @@ from caetun.wire import configuration
 from caetun.wire.configuration import Applied, Assigned, Push, Refused
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
     from caetun.agreement import Address, Network
     from caetun.daemon.hostnet import Interface
     from caetun.daemon.services import Hands
@@ -36,12 +43,18 @@ _OWN = {
     "address": "address",
     "mtu": "mtu",
     "keepalive": "keepalive",
+    "compression": "compress",
     "cipher": "cipher",
     "dns": "dns",
     "domain": "dns_domain",
 }
 """First word of a line -> the setting of ours that wins over it if it was given."""
 NOTHING = Assigned()
+
+# chosen by us
+FIRST_PAUSE: Final = 2.0
+"""Seconds until a server that has refused is asked again; twice as long each further time."""
+LONGEST_PAUSE: Final = 300.0
 
 
 class Puller:
@@ -69,7 +82,15 @@ class Puller:
         """What is applied."""
         self.ignored: list[str] = []
         self.on_names: Callable[[Peer, Assigned], None] | None = None
-        """The hand-over: is given the server and all that is applied (dns, domain, gateway) at each change."""
+        """The hand-over: is given the server and all that is applied (dns, domain, gateway) at each change; of routes,
+        those that need rules, or the tunnel's own packets would go into the tunnel."""
+        self.steers = False
+        """Whether it leads such routes. If not, they are left out."""
+        self._steered: tuple[str, ...] = ()
+        self.ask: Callable[[Peer], object] = lambda _: None
+        """Asks the server to tell."""
+        self._again: TimerHandle | None = None
+        self._pause = FIRST_PAUSE
 
     def forget(self, peer: Peer) -> None:
         """There is one server."""
@@ -82,6 +103,7 @@ class Puller:
 
     def close(self) -> None:
         """Take the routes back; addresses and MTU go with the interface's own."""
+        self._cancel()
         if self._routes is not None:
             try:
                 self._routes.undo()
@@ -100,12 +122,29 @@ class Puller:
     def heard(self, peer: Peer, message: Push | Applied | Refused) -> None:
         """It tells, or cannot."""
         if isinstance(message, Refused):
-            text = f"{peer.name} assigns nothing: {message.reason}"
+            text = f"{peer.name} assigns nothing: {message.reason}: asking again in {self._pause:g} s"
             self._hands.tell("error", "negotiation.refused", text, peer=peer.name)
-            if self.assigned == NOTHING:
-                self._hands.stop(Disagreement(f"--negotiation: {text}"), peer)
+            self._ask_later(peer)
         elif isinstance(message, Push):
+            self._cancel()
+            self._pause = FIRST_PAUSE
             self._pushed(peer, message)
+
+    def _ask_later(self, peer: Peer) -> None:
+        """What it lacks, it may have later: an address, its leases. Until it has answered, ask now and then."""
+        self._cancel()
+
+        def ask() -> None:
+            self.ask(peer)
+            self._ask_later(peer)
+
+        self._again = self._hands.loop.call_later(self._pause, ask)
+        self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+
+    def _cancel(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
     def _pushed(self, peer: Peer, push: Push) -> None:
         refused = rejected(push.settings, self._settings.pull_filter)
@@ -126,9 +165,9 @@ class Puller:
         self.assigned, self.ignored = wanted, ignored
         answer = Applied(serial=push.serial, ignored=tuple(line[:256] for line in ignored + failures)[:256])
         self._hands.say(peer, Kind.CONFIGURATION, configuration.encode(answer))
-        self._report(peer, before, failures)
         if self.on_names is not None:
-            self.on_names(peer, wanted)
+            self.on_names(peer, msgspec.structs.replace(wanted, route=self._steered))
+        self._report(peer, before, failures)
 
     def _ignores(self, line: str, peer: Peer) -> bool:
         """Whether the filter, or a setting of our own, leaves a line out."""
@@ -136,13 +175,17 @@ class Puller:
         own = _OWN.get(word)
         if own is not None and self._settings.origins.get(own, Origin.DEFAULT) is not Origin.DEFAULT:
             return True
-        if word == "route" and peer.link is not None:
-            # The tunnel's own packets would go into the tunnel.
-            outside = _outside(peer.link.source)
-            network = ip_network(line.partition(" ")[2])
-            if outside is not None and outside.version == network.version and outside in network:
-                return True
+        if word == "route" and not self.steers and self._takes_along(line.partition(" ")[2], peer):
+            return True
         return judge(line, self._settings.pull_filter) == "ignore"
+
+    def _takes_along(self, route: str, peer: Peer) -> bool:
+        """Whether the tunnel's own packets would go into the tunnel by a plain route."""
+        outside = outer_addresses(self._settings)
+        if peer.link is not None:
+            with contextlib.suppress(ValueError):
+                outside.append(ip_address(peer.link.source.partition(" ")[0]))
+        return takes_along(ip_network(route), outside)
 
     def _report(self, peer: Peer, before: Assigned, failures: list[str]) -> None:
         first = before == NOTHING
@@ -171,16 +214,30 @@ class Puller:
             self._resized(wanted.mtu)
         if wanted.address != before.address:
             self._interface().assign(wanted.address)
+        self._steered = tuple(each for each in wanted.route if self._takes_along(each, peer))
         failures = self._apply_routes(wanted)
         if wanted.keepalive is not None and wanted.keepalive != before.keepalive:
             peer.retime(Timing(wanted.keepalive, self._settings.rekey_after))
         if wanted.cipher != before.cipher:
             peer.prefer([Cipher(name) for name in wanted.cipher if name in set(Cipher)])
+        if wanted.compression != before.compression:
+            self._compress(peer, wanted.compression or NONE)
         self._hands.wake()
         return failures
 
+    def _compress(self, peer: Peer, names: str) -> None:
+        """By the server's order, as far as this installation has the methods."""
+        methods = []
+        for name in names.split(",") if names != NONE else ():
+            try:
+                methods.append(find(name))
+            except ConfigurationError as error:
+                text = str(error).replace("--compress", f"{peer.name} assigns compression")
+                self._hands.tell("warning", "compression.failed", text, peer=peer.name)
+        peer.compress(methods, time.monotonic())
+
     def _apply_routes(self, wanted: Assigned) -> list[str]:
-        networks: list[Network] = [ip_network(text) for text in wanted.route]
+        networks: list[Network] = [ip_network(text) for text in wanted.route if text not in self._steered]
         if self._routes is None:
             if not networks:
                 return []
@@ -204,13 +261,5 @@ class Puller:
 
     def rows(self) -> dict[str, Any]:
         """Setting -> value, of what the server has assigned."""
-        words = ("address", "route", "dns", "domain", "gateway", "mtu", "keepalive", "cipher")
+        words = ("address", "route", "dns", "domain", "gateway", "mtu", "keepalive", "compression", "cipher")
         return {word: value for word in words if (value := getattr(self.assigned, word))}
-
-
-def _outside(source: str) -> Address | None:
-    """The far end's address, of a link's `source`."""
-    try:
-        return ip_address(source.partition(" ")[0])
-    except ValueError:
-        return None

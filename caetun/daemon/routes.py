@@ -11,17 +11,45 @@ import errno
 import ipaddress
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from caetun.agreement import Address, Network
 from caetun.errors import DeviceError
 from caetun.netlink import beside_loop, netlink
 
+if TYPE_CHECKING:
+    from caetun.settings import Settings
+
 # chosen by us
 PROTOCOL: Final = 16
 """Who has made a route (rtnetlink(7), rtm_protocol): 5..254 are the user's; `ip route` shows it as `proto 16`."""
+WIDE: Final = {4: 8, 6: 16}
+"""Bits of a prefix: a network of so few holds whatever address the far end is found at."""
+
+
+def takes_along(network: Network, outside: Iterable[Address]) -> bool:
+    """Whether a plain route to a network may lead the tunnel's own packets into the tunnel.
+
+    `outside`: the addresses of the far end and of proxies, as far as they are known.
+    """
+    near = (each for each in outside if each.version == network.version)
+    return network.prefixlen < WIDE[network.version] or any(each in network for each in near)
+
+
+def outer_addresses(settings: Settings) -> list[Address]:
+    """Those that the settings name."""
+    found = []
+    for each in settings.connect:
+        with contextlib.suppress(ValueError):
+            found.append(ipaddress.ip_address(each.host))
+    if settings.proxy:
+        from caetun.transports.proxy import parse_proxy
+
+        with contextlib.suppress(ValueError):
+            found.append(ipaddress.ip_address(parse_proxy(settings.proxy).host))
+    return found
 
 
 class Routes:

@@ -56,7 +56,7 @@ GC_THRESHOLD: Final = 50_000
 AT_WILL: Final = frozenset(
     (
         *("peer.moved", "bridge.moved", "path.mtu", "peer.mtu", "peer.silent", "peer.refused", "route.source"),
-        "mesh.relayed",
+        *("mesh.relayed", "peer.doubled"),
     )
 )
 """Events that a far end, or somebody between, can cause as often as he likes: told now and then."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING
 
 from caetun import logs, runtime
 from caetun.daemon import loop as loops
+from caetun.daemon.routes import outer_addresses, takes_along
 from caetun.errors import CaeTunError, ConfigurationError
 from caetun.types import Mode
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     from ipaddress import IPv4Interface, IPv6Interface
 
+    from caetun.agreement import Network
     from caetun.devices.tuntap import TunTap
     from caetun.gateway.steward import Steward
     from caetun.settings import Settings
@@ -47,6 +49,7 @@ def steward_for(settings: Settings, loop: asyncio.AbstractEventLoop) -> Steward 
         lan=settings.gateway_lan,
         kill_switch=settings.kill_switch,
         via=settings.gateway_via,
+        routes=steered(settings),
         dns=settings.dns,
         domains=settings.dns_domain,
         masquerade=settings.masquerade,
@@ -73,7 +76,8 @@ def steer(
             if not _wished(settings):
                 return
             raise ConfigurationError(
-                f"{settings.dev}: {device.name} is of another network: --gateway, --dns and --masquerade act here"
+                f"{settings.dev}: {device.name} is of another network: --gateway, --dns, --masquerade and a --route to "
+                "where the far end is act here"
             )
         known = own if device.created else tuple(interfaces_of(device.name))
         try:
@@ -91,11 +95,20 @@ def steer(
 
 
 def _wished(settings: Settings) -> bool:
-    return settings.gateway or settings.masquerade or bool(settings.dns)
+    return settings.gateway or settings.masquerade or bool(settings.dns) or bool(steered(settings))
+
+
+def steered(settings: Settings) -> tuple[Network, ...]:
+    """Those of --route that need rules, as the tunnel's own packets would go into the tunnel."""
+    outside = outer_addresses(settings)
+    return tuple(each for each in settings.route if takes_along(each, outside))
 
 
 def follow(steward: Steward, settings: Settings, assigned: Assigned) -> None:
-    """Change the host as a server wants it; what the settings say themselves goes before. A failure is logged."""
+    """Change the host as a server wants it; what the settings say themselves goes before. A failure is logged.
+
+    `assigned`: its routes are those that need rules.
+    """
     if not steward.started:
         return
     interfaces = [*settings.address, *(ip_interface(each) for each in assigned.address)]
@@ -106,6 +119,7 @@ def follow(steward: Steward, settings: Settings, assigned: Assigned) -> None:
             gateway=settings.gateway or assigned.gateway,
             interfaces=interfaces,
             via=settings.gateway_via or tuple(reached.values()),
+            routes=(*steered(settings), *map(ip_network, assigned.route)),
             servers=settings.dns or tuple(ip_address(each) for each in assigned.dns),
             domains=settings.dns_domain or assigned.domain,
         )

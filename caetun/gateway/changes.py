@@ -49,6 +49,8 @@ class Rule:
     """Packets with this mark pass it by; 0: none does."""
     ignore_default: bool = False
     """Whether the table's default route does not count."""
+    ignore_to: int = 0
+    """Nor do its routes with a prefix of up to so many bits, with `ignore_default`."""
 
     @property
     def key(self) -> str:
@@ -58,6 +60,7 @@ class Rule:
     def __str__(self) -> str:
         words = [f"rule {self.priority}: IPv{self.version}"]
         words += [f"to {self.to}"] if self.to else []
+        words += [f"by more than /{self.ignore_to}"] if self.ignore_to else []
         words += [f"marked {self.mark:#x}"] if self.mark else []
         words += [f"not marked {self.except_mark:#x}"] if self.except_mark else []
         return " ".join([*words, f"lookup {self.table}"])

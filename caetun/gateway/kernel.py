@@ -132,14 +132,17 @@ def _rule(rule: Rule) -> dict[str, Any]:
     }
     if rule.to:
         network = ip_network(rule.to)
-        wanted |= {"dst": str(network.network_address), "dst_len": network.prefixlen}
+        address = network.network_address
+        if network.prefixlen < network.max_prefixlen and not int(address):
+            address += 1  # pyroute2 leaves zeros away; the kernel looks at the prefix only
+        wanted |= {"dst": str(address), "dst_len": network.prefixlen}
     if rule.mark:
         wanted["fwmark"] = rule.mark
     if rule.except_mark:
         # "not" is about the rule as a whole: it cannot have a destination as well
         wanted |= {"fwmark": rule.except_mark, "flags": _FIB_RULE_INVERT}
     if rule.ignore_default:
-        wanted["FRA_SUPPRESS_PREFIXLEN"] = 0
+        wanted["FRA_SUPPRESS_PREFIXLEN"] = rule.ignore_to
     return wanted
 
 

@@ -6,6 +6,13 @@ A gateway steers by rules and a table of its own, and leaves the host's routes a
     31901  to the tunnel's networks and name servers              lookup 51943: the tunnel
     31902  to private networks, if the local ones stay reachable  lookup main, its default route does not count
     31903  all the rest, unless it has the mark                   lookup 51943
+
+Single networks that would take the tunnel's own packets along have rules of their own, the longest prefix first:
+
+    31600  what the tunnel's own sockets send                     lookup main
+    31601  if that leads nowhere                                  lookup 51944: unreachable
+    31602  to a network                                           lookup main, only routes that are more exact count
+    31603  to it                                                  lookup 51943
 """
 
 from __future__ import annotations
@@ -32,6 +39,10 @@ MARK: Final = 0xCAE7
 """Of the tunnel's own packets. As other tools' marks (WireGuard's 0xca6c, Tailscale's 0x80000), one that nobody has."""
 TABLE: Final = 0xCAE7
 """The routing table, 51943."""
+DEAD_END: Final = TABLE + 1
+"""The one for the tunnel's own packets where there is no way out."""
+ROUTES_PRIORITY: Final = 31_600
+"""Of the first rule about single networks: two for each length of a prefix come behind it, all before `PRIORITY`."""
 PRIORITY: Final = 31_900
 """Of the first rule: after those of other tools, which know more exactly what they want, before the main table."""
 
@@ -165,18 +176,35 @@ def _routes(wish: Wish, facts: Facts) -> Iterator[Change]:
 def _rules(wish: Wish, facts: Facts) -> Iterator[Change]:
     inside = [str(each) for each in wish.networks] + [str(ip_network(each)) for each in wish.dns]
     for version in _versions(facts):
-        if not wish.gateway and version not in {each.version for each in wish.routes}:
+        if not wish.gateway:
+            yield from _rules_of_routes(wish, version)
             continue
         yield Rule(version, PRIORITY, MAIN_TABLE, mark=MARK)
-        if wish.gateway and version in wish.versions:
+        if version in wish.versions:
             for to in dict.fromkeys(inside):
                 if ip_network(to).version == version:
                     yield Rule(version, PRIORITY + 1, TABLE, to=to)
-        if wish.gateway and wish.lan:
+        if wish.lan:
             for to in ruleset.PRIVATE:
                 if ip_network(to).version == version:
                     yield Rule(version, PRIORITY + 2, MAIN_TABLE, to=to, ignore_default=True)
         yield Rule(version, PRIORITY + 3, TABLE, except_mark=MARK)
+
+
+def _rules_of_routes(wish: Wish, version: int) -> Iterator[Change]:
+    """As if the networks were in the main table, but not for the tunnel itself."""
+    led = [each for each in wish.routes if each.version == version and version in wish.versions]
+    if not led:
+        return
+    yield Route(DEFAULT[version], DEAD_END, metric=LAST_METRIC)
+    yield Rule(version, ROUTES_PRIORITY, MAIN_TABLE, mark=MARK)
+    yield Rule(version, ROUTES_PRIORITY + 1, DEAD_END, mark=MARK)
+    for each in led:
+        # by length, so that a network which comes later has its place, too
+        priority = ROUTES_PRIORITY + 2 + 2 * (each.max_prefixlen - each.prefixlen)
+        to = str(each)
+        yield Rule(version, priority, MAIN_TABLE, to, ignore_default=True, ignore_to=each.prefixlen)
+        yield Rule(version, priority + 1, TABLE, to)
 
 
 def _names(wish: Wish, facts: Facts) -> Iterator[Change]:

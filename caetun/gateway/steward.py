@@ -69,7 +69,7 @@ class Steward:
     def start(self, device: str, interfaces: Sequence[Interface]) -> None:
         """Repair what was left behind, then change the host. Raises NetworkError; `close` undoes what was done."""
         self._wish = wish = dataclasses.replace(self._wish, device=device, interfaces=tuple(interfaces))
-        if not wish.versions and not wish.pulls and (wish.gateway or wish.masquerade):
+        if not wish.versions and not wish.pulls and (wish.steers or wish.masquerade):
             raise NetworkError(
                 f"{device} has no addresses: give it some by --address: they say what the tunnel carries"
             )

@@ -41,6 +41,8 @@ UNCONFIRMED_SECONDS: Final = 30.0
 """An initiator that waits for a response no longer (`handshake.ATTEMPT_SECONDS`) will not use its keys either."""
 MAX_PREVIOUS: Final = 3
 """Former key pairs that still open: the one before, one that lost against it in a tie, and one before these."""
+MAX_METHODS: Final = 8
+"""Compression methods that are accepted: as many as a hello has room for (docs/wire.md, 2.3)."""
 TIE_SECONDS: Final = 2.0
 """Both sides began a handshake within so long, and each has ended well: one rule for both decides which one counts."""
 REPEAT_LOSS: Final = 0.004
@@ -85,6 +87,9 @@ class Session:
         self._drops = drops
         self._smallest = _SMALLEST[mode]
         self._methods = tuple(compression)
+        """What is inflated, by number. Numbers stay what they are: the far end knows them from a hello."""
+        self._order = self._methods
+        """What is deflated with, best first."""
         self._inflater = _inflater(self._methods) if compression else None
         self._open_checksums = bool(offloads & OFFLOAD_CHECKSUM)
         self._unwanted = frozenset(gso for gso, needed in OFFLOADS_OF_GSO.items() if needed & ~offloads)
@@ -107,15 +112,27 @@ class Session:
         self._doubt_at: float | None = None
         """When a report showed heavy loss that nobody has looked into yet."""
 
+    def compress(self, methods: Sequence[Method]) -> tuple[str, ...]:
+        """Deflate with the first of these that the far end takes; returns the names for the next hello."""
+        self._order = tuple(methods)
+        fresh = [method for method in methods if method not in self._methods]
+        self._methods = (*self._methods, *fresh)[:MAX_METHODS]
+        self._inflater = _inflater(self._methods) if self._methods else None
+        if self.current is not None:
+            from caetun.session.deflation import deflater
+
+            self.current.deflater = deflater(self._order, self.current.established.hello)
+        return tuple(method.name for method in self._methods)
+
     # keys
 
     def install(self, established: Established, now: float) -> list[KeyPair]:
         """Take the keys of a finished handshake into use; returns the pairs that are of no more use."""
         pair = KeyPair(established, now)
-        if self._methods:
+        if self._order:
             from caetun.session.deflation import deflater
 
-            pair.deflater = deflater(self._methods, established.hello)
+            pair.deflater = deflater(self._order, established.hello)
         if established.initiator:
             return self._make_current(pair, now)
         self.unconfirmed.append(pair)

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from caetun.gateway.changes import Change, ResolvConf, ResolvedLink, Route, Rule, Ruleset, Sysctl
-from caetun.gateway.plan import LAST_METRIC, MAIN_TABLE, MARK, TABLE, Facts, Wish, plan
+from caetun.gateway.plan import DEAD_END, LAST_METRIC, MAIN_TABLE, MARK, TABLE, Facts, Wish, plan
 
 HERE4 = ip_interface("10.8.0.1/24")
 HERE6 = ip_interface("fd88::1/64")
@@ -82,11 +82,23 @@ def test_on_ethernet_there_is_a_next_hop_and_a_network_around_it() -> None:
 
 def test_some_networks_alone_may_lie_behind_the_tunnel() -> None:
     wish = Wish("tun0", (HERE4,), routes=(ip_network("10.20.0.0/16"),))
-    assert changes_of(Route, wish) == [Route("10.20.0.0/16", TABLE, "tun0")]
-    assert changes_of(Rule, wish) == [
-        Rule(4, 31900, MAIN_TABLE, mark=MARK),
-        Rule(4, 31903, TABLE, except_mark=MARK),
+    assert changes_of(Route, wish) == [
+        Route("10.20.0.0/16", TABLE, "tun0"),
+        Route("0.0.0.0/0", DEAD_END, metric=LAST_METRIC),
     ]
+    assert changes_of(Rule, wish) == [
+        Rule(4, 31600, MAIN_TABLE, mark=MARK),
+        Rule(4, 31601, DEAD_END, mark=MARK),
+        Rule(4, 31634, MAIN_TABLE, to="10.20.0.0/16", ignore_default=True, ignore_to=16),
+        Rule(4, 31635, TABLE, to="10.20.0.0/16"),
+    ]
+
+
+def test_of_networks_the_more_exact_one_is_asked_first() -> None:
+    wish = Wish("tun0", (HERE4, HERE6), routes=tuple(map(ip_network, ("0.0.0.0/1", "::/1", "10.1.1.0/25"))))
+    rules = sorted((rule for rule in changes_of(Rule, wish) if isinstance(rule, Rule)), key=lambda rule: rule.priority)
+    assert [rule.to for rule in rules if rule.version == 4 and rule.to] == ["10.1.1.0/25"] * 2 + ["0.0.0.0/1"] * 2
+    assert max(rule.priority for rule in rules) < 31900
 
 
 def test_a_router_still_hears_other_routers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -384,3 +385,35 @@ def test_metadata_of_plain_frames_is_none() -> None:
     (record,) = ends.send(frame(1))
     ends.b.open(ends.pair, record, 0.0, frames, [])
     assert frames[0][0] == NO_OFFLOAD
+
+
+# compression that was agreed upon later
+
+
+class Named:
+    """A method that is known by its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def deflate(self, plain: object) -> bytes:
+        return bytes(cast(bytes, plain))
+
+    def inflate(self, packed: object, length: int) -> bytes:
+        return bytes(cast(bytes, packed))
+
+
+def test_methods_of_later_are_used_and_numbers_of_before_stay() -> None:
+    one, two, three = map(Named, ("one", "two", "three"))
+    session = Session(Mode.TAP, Drops(), compression=(one,))
+    ours, _ = established(1, hello=dataclasses.replace(HELLO, compression=("two", "one")))
+    session.install(ours, 0.0)
+    current = session.current
+    assert current is not None
+    assert current.deflater is not None
+    assert current.deflater.name == "one"
+    assert session.compress((two, one)) == ("one", "two"), "the far end may still send what is number 0"
+    assert current.deflater.name == "two"
+    assert session.compress((three,)) == ("one", "two", "three")
+    assert current.deflater is None, "the far end does not take it"
+    assert len(session.compress([Named(str(number)) for number in range(20)])) == 8

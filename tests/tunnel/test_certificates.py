@@ -33,7 +33,7 @@ def arguments(carrier: str) -> list[list[str]]:
     return [["--listen", where, *device_arguments(0)], ["--connect", where, *device_arguments(1)]]
 
 
-@pytest.mark.parametrize("carrier", ["udp", "tcp", "wss"])
+@pytest.mark.parametrize("carrier", ["udp", pytest.param("tcp", marks=pytest.mark.slow), "wss"])
 def test_certificates_make_a_tunnel_over_any_carrier(lab: Lab, carrier: str) -> None:
     hosts = two_hosts(lab)
     both = zip(arguments(carrier), certificate_arguments(hosts), strict=True)

@@ -69,7 +69,7 @@ def prose(size: int) -> bytes:
     return "".join(lines).encode()
 
 
-@pytest.mark.parametrize("method", ["lz4", "zstd"])
+@pytest.mark.parametrize("method", ["lz4", pytest.param("zstd", marks=pytest.mark.slow)])
 def test_more_gets_through_a_slow_path(method: str) -> None:
     with Lab() as lab:
         hosts, both = ends(lab, ["--compress", method], ["--compress", method])

@@ -31,7 +31,7 @@ from tests.tunnel.picture import (
 pytestmark = pytest.mark.needs("namespaces", "tun", "firewall", "ping", "curl", "dnsmasq", "ss", "setpriv")
 
 
-@pytest.mark.parametrize("transport", ["udp", "wss"])
+@pytest.mark.parametrize("transport", ["udp", pytest.param("wss", marks=pytest.mark.slow)])
 def test_the_picture(lab: Lab, transport: str) -> None:
     """A page is fetched from a server that knows no way back, by a name that is asked for through the tunnel."""
     scene = picture(lab)
@@ -74,7 +74,7 @@ def test_the_picture_with_ipv6(lab: Lab) -> None:
     assert differences(before[1], state(scene.server)) == {}
 
 
-@pytest.mark.parametrize("mode", ["tun", "tap"])
+@pytest.mark.parametrize("mode", [pytest.param("tun", marks=pytest.mark.slow), "tap"])
 def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
     """A client that takes what it is given is given the default route and name servers too."""
     scene = picture(lab)
@@ -94,6 +94,31 @@ def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
     assert (client.stop(), server.stop()) == (0, 0)
     assert differences(before[0], state(scene.client)) == {}
     assert differences(before[1], state(scene.server)) == {}
+
+
+@pytest.mark.parametrize("who", ["hub", "client"])
+def test_a_route_as_wide_as_the_world_does_not_swallow_the_tunnel(lab: Lab, who: str) -> None:
+    """0.0.0.0/1 holds the hub's own outer address, too."""
+    scene = picture(lab)
+    before = state(scene.client)
+    wide, near = "0.0.0.0/1", "10.1.1.0/25"
+    both = ["--dev", "tun0", "--negotiation", "server" if who == "hub" else "off"]
+    pushed = ["--push-route", wide, "--push-route", near, "--pool-network", "10.8.0.0/24"]
+    server = scene.start_server(*both, *(pushed if who == "hub" else tunnel_addresses(1)))
+    server.wait_for("start")
+    own = ["--route", wide, "--route", near, *tunnel_addresses(0)] if who == "client" else []
+    client = End(scene.client, "--connect", f"{SERVER4}:443", *both, *own, "--keepalive", "1", *scene.secrets[0])
+    client.wait_for("negotiation.configured" if who == "hub" else "peer.up")
+    with frames(scene) as capture:
+        assert SAID in scene.curl(WEB4)
+        assert capture.strange() == []
+    assert "dev eth0" in scene.client.run(["ip", "route", "get", "10.1.1.200"]), "more exact than the world"
+    assert "dev tun0" in scene.client.run(["ip", "route", "get", "10.1.1.100"]), "asked for"
+    time.sleep(3)  # longer than a tunnel lives whose packets go into itself
+    assert SAID in scene.curl(WEB4)
+    assert not client.events("peer.down")
+    assert (client.stop(), server.stop()) == (0, 0)
+    assert differences(before, state(scene.client)) == {}
 
 
 def test_what_the_tunnel_does_not_carry_does_not_leak(lab: Lab) -> None:

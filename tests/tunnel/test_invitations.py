@@ -78,7 +78,7 @@ class Hub:
         return command(self.guests[number], "join", line, "-o", "/run/me.toml")
 
     def run(self, number: int) -> End:
-        end = End(self.guests[number], "--config", "/run/me.toml", "--dev", f"{self.mode}0")
+        end = End(self.guests[number], "--config", "/run/me.toml", "--dev", f"{self.mode}0", "--keepalive", "1")
         self.ends.append(end)
         end.wait_for("negotiation.configured")
         return end
