@@ -1,6 +1,6 @@
 """Options about what two ends agree upon, or one is told by the other: they are part of `settings.Settings`."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: see `settings.py`.
 
 import re
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ MAX_RESOLVERS: Final = 8
 DAY: Final = 86_400.0
 _SMALLEST_POOL: Final = 4
 """Addresses: network, server, one client, broadcast."""
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-_DOMAIN: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_NAME: Final = r"[A-Za-z0-9_.-]{1,32}"
+_DOMAIN: Final = r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -88,7 +88,7 @@ def _parse_address(text: str) -> Address:
 
 def _parse_reserved(text: str) -> Reserved:
     name, separator, addresses = text.rpartition("=")
-    if separator and not _NAME.fullmatch(name):
+    if separator and not re.fullmatch(_NAME, name):
         raise ValueError(f"{name!r} is not a peer's name: write NAME=ADDRESS")
     first, separator, last = addresses.partition("-")
     low = _parse_address(first)
@@ -101,7 +101,7 @@ def _parse_reserved(text: str) -> Reserved:
 
 
 def _parse_domain(text: str) -> str:
-    if not _DOMAIN.fullmatch(text):
+    if not re.fullmatch(_DOMAIN, text):
         raise ValueError(f"{text!r} is not a domain: write for example corp.example")
     return text
 
@@ -122,7 +122,7 @@ DOMAIN: Final = Kind("DOMAIN", _parse_domain)
 FILTER: Final = Kind("ACTION TEXT", _parse_filter, "accept, ignore or reject, and the beginning of a line")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # `Settings` has these made
 class Agreement:
     """What two ends agree upon."""
 

@@ -16,8 +16,9 @@ from caetun.ways import Ways
 
 if TYPE_CHECKING:
     from caetun.session.attempts import Attempts
-    from caetun.session.handshake import Cipher, PeerId, Security
+    from caetun.session.identity import PeerId
     from caetun.session.liveness import Liveness
+    from caetun.session.security import Cipher, Security
 
 # chosen by us
 CALLED_AT_PROBE: Final = 2

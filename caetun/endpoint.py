@@ -16,10 +16,10 @@ from caetun.transports import registry
 _PORT_LIMIT: Final = 65535
 _NAME_LIMIT: Final = 253
 """Characters of a domain name in text (RFC 1035 section 2.3.4: 255 bytes on the wire)."""
-_LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 """One label (RFC 1123 section 2.1), and the underscore, which resolvers take."""
-_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
-_PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+_NUMBER: Final = r"[0-9]+|0[xX][0-9A-Fa-f]*"
+_PATH: Final = r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*"
 """A URL's path (RFC 3986 section 3.3)."""
 PATH_TRANSPORTS: Final = ("ws", "wss")
 """Those of ours whose URLs have a path."""
@@ -76,7 +76,7 @@ def parse_endpoint(text: str) -> Endpoint:
         return Endpoint(scheme, host, port)
     if scheme in registry.BUILT_IN and scheme not in PATH_TRANSPORTS:
         raise ValueError(f"{text!r} has a path, which {scheme} has no use for: leave {path!r} away")
-    if len(path) > _PATH_LIMIT or not _PATH.fullmatch(path):
+    if len(path) > _PATH_LIMIT or not re.fullmatch(_PATH, path):
         raise ValueError(f"{text!r} has a path that is not one of a URL: use letters, digits and -._~/ only")
     return Endpoint(scheme, host, port, path)
 
@@ -115,12 +115,12 @@ def _parse_host(text: str) -> str:
         except ValueError:
             raise ValueError(f"{text!r} is not an IPv6 address: {_FORMS}") from None
     labels = text.removesuffix(".").split(".")
-    if _NUMBER.fullmatch(labels[-1]):
+    if re.fullmatch(_NUMBER, labels[-1]):
         # No top-level domain is a number (RFC 3696 section 2), and resolvers read "10.1" as 10.0.0.1: insist on four.
         try:
             return str(IPv4Address(text))
         except ValueError:
             raise ValueError(f"{text!r} is not an IPv4 address: write all four numbers, 0..255 each") from None
-    if len(text) > _NAME_LIMIT or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(text) > _NAME_LIMIT or not all(re.fullmatch(_LABEL, label) for label in labels):
         raise ValueError(f"{text!r} is not a host name: use letters, digits, hyphens and dots, or an address")
     return text

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # chosen by us
 _FILE_LIMIT: Final = 1 << 16
 """Bytes read of a key file: a key with its newline has 45, but it may be in a configuration file."""
-_INLINE: Final = re.compile(r'^private-key *= *"([A-Za-z0-9+/]{43}=)" *$', re.MULTILINE)
+_INLINE: Final = r'(?m)^private-key *= *"([A-Za-z0-9+/]{43}=)" *$'
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -88,7 +88,8 @@ def load_keys(settings: Settings) -> Keys:
     def read(path: Path | None, inline: str = "") -> Secret | None:
         if path is None:
             return None
-        secret, warning = read_key(path, inline if path == settings.config and path.suffix == ".conf" else "")
+        within = inline if path == settings.config and path.suffix == ".conf" else ""
+        secret, warning = read_key(path, within, own=inline == "PrivateKey")
         if warning and warning not in warnings:
             warnings.append(warning)
         return secret
@@ -110,10 +111,11 @@ def _credentials(settings: Settings) -> Credentials | None:
     return credentials.load(settings.ca, settings.cert, settings.cert_key)
 
 
-def read_key(path: Path, inline: str = "") -> tuple[Secret, str | None]:
+def read_key(path: Path, inline: str = "", own: bool = False) -> tuple[Secret, str | None]:
     """A key from its file, and a warning if others than the owner can read that. Raises ConfigurationError.
 
-    `inline`: the key of a configuration file (`conffile`) that it is the value of.
+    `inline`: the key of a configuration file (`conffile`) that it is the value of; `own`: whether it is this end's
+    private key, and not one that two ends share.
     """
     from caetun.session.identity import decode_key
 
@@ -126,11 +128,12 @@ def read_key(path: Path, inline: str = "") -> tuple[Secret, str | None]:
 
             content = (inline_key(path, inline) or "").encode()
     except OSError as error:
-        advice = "make one with caetun gensecret -o FILE" if isinstance(error, FileNotFoundError) else "check its mode"
+        make = f"make one with caetun {'genkey' if own else 'gensecret'} -o FILE"
+        advice = make if isinstance(error, FileNotFoundError) else "check its mode"
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}: {advice}") from None
     try:
         text = content.decode()
-        within = _INLINE.search(text)
+        within = re.search(_INLINE, text)
         key = decode_key(within[1] if within else text.strip())
     except (UnicodeDecodeError, ConfigurationError):
         raise ConfigurationError(

@@ -10,7 +10,6 @@ The component is the logger's name below `caetun`. Under systemd each line begin
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -132,6 +131,8 @@ class JsonLines(logging.Formatter):
         entry |= {name: _json_value(value) for name, value in _fields(record).items()}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
+        import json  # here: most logs are text
+
         return (_priority(record) if self._journal else "") + json.dumps(entry)
 
 
@@ -263,7 +264,11 @@ def _text_value(value: object) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{key}:{_text_value(item)}" for key, item in value.items()) or "none"
     text = str(_json_value(value))
-    return json.dumps(text) if not text or any(mark in text for mark in ' "=') else text
+    if text and not any(mark in text for mark in ' "='):
+        return text
+    import json  # here: a start need not wait for it
+
+    return json.dumps(text)
 
 
 def _json_value(value: object) -> object:

@@ -30,8 +30,9 @@ from caetun.wire.virtio_net import NO_OFFLOAD
 if TYPE_CHECKING:
     from caetun.board import Board, Parcel
     from caetun.l3.fit import Fitter
-    from caetun.session.handshake import Cipher, Established, PeerId, Refusal, Security
+    from caetun.session.identity import PeerId
     from caetun.session.keypair import KeyPair
+    from caetun.session.security import Cipher, Established, Refusal, Security
 
 
 class IndexAllocator:
@@ -130,11 +131,11 @@ class Node:
     def device_received(self, batch: Batch, now: float, out: Output) -> None:
         """Frames that the host sends. Hot: once a batch."""
         if self.board is None:
-            for number, (peer, _) in self._ports.items():
+            for peer in self.peers.values():
                 if not peer.narrower:
                     peer.send_batch(batch, now, out)
                 else:
-                    self._send_fitting(number, batch, LOCAL, now, out)
+                    self._send_fitting(self._port_of[peer], batch, LOCAL, now, out)
             return
         self._send(self.board.outbound(batch, now), LOCAL, now, out)
         if self.board.waiting:

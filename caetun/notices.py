@@ -12,7 +12,7 @@ from caetun.wire.control import REVOKED
 
 if TYPE_CHECKING:
     from caetun.session import pathmtu
-    from caetun.session.handshake import Established, Refusal
+    from caetun.session.security import Established, Refusal
     from caetun.wire.hello import Hello
 
 

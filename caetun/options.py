@@ -13,7 +13,6 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from caetun.compression.registry import parse_methods
 from caetun.endpoint import parse_endpoint, parse_remote, parse_transports
 from caetun.errors import ConfigurationError
 from caetun.ports import PeerRef, PortWords, nameless, parse_table, parse_words
@@ -22,21 +21,23 @@ from caetun.types import Mode
 from caetun.vlans import parse_vlan, parse_vlan_table, querier_addresses
 from caetun.words import address, nearest
 
+# Patterns are text, here and beside: `re` compiles one when it is first used, and a plain start uses few.
+
 # fixed by the specification
-_DEVICE_NAME: Final = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")
+_DEVICE_NAME: Final = r"[^\s/:\x00-\x1f\x7f]{1,15}"
 """What Linux takes as an interface name (net/core/dev.c, dev_valid_name): 15 bytes, no slash, colon or space. Control
 characters it takes, too, but terminals act upon them."""
-_FD: Final = re.compile(r"fd:([0-9]{1,6})")
-_KEY: Final = re.compile(r"[A-Za-z0-9+/]{43}=")
+_FD: Final = r"fd:([0-9]{1,6})"
+_KEY: Final = r"[A-Za-z0-9+/]{43}="
 """Base64 of 32 bytes."""
 
-_DOMAIN: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_DOMAIN: Final = r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"
 """Labels with dots between (RFC 1035, section 2.3.1), and the underscore that is found in practice."""
 
 # chosen by us
 _BY_NAME: Final = "cn:"
 """What a peer begins with that is known by the name in its certificate."""
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(s|m|h|)")
+_DURATION: Final = r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(s|m|h|)"
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Interface: TypeAlias = IPv4Interface | IPv6Interface
@@ -179,7 +180,7 @@ def duration(low: int, high: int) -> Kind:
     limits = f"{low}..{high} s"
 
     def parse(text: str) -> float:
-        found = _DURATION.fullmatch(text.strip())
+        found = re.fullmatch(_DURATION, text.strip())
         if not found:
             raise ValueError(f"{text!r} is not a duration: write 10, 10s or 2m, {limits}")
         seconds = float(found[1]) * _SECONDS[found[2]]
@@ -209,10 +210,10 @@ def _parse_mode(text: str) -> Mode:
 
 
 def _parse_device(text: str) -> DeviceRef:
-    descriptor = _FD.fullmatch(text)
+    descriptor = re.fullmatch(_FD, text)
     if descriptor:
         return DeviceRef(fd=int(descriptor[1]))
-    if not _DEVICE_NAME.fullmatch(text) or len(text.encode()) > 15 or text in (".", ".."):
+    if not re.fullmatch(_DEVICE_NAME, text) or len(text.encode()) > 15 or text in (".", ".."):
         raise ValueError(
             f"{text!r} is not an interface name: use 1 to 15 characters without '/', ':' and spaces, or fd:N"
         )
@@ -249,7 +250,7 @@ def _parse_address(text: str) -> IPv4Address | IPv6Address:
 
 def _parse_domain(text: str) -> str:
     plain = text.rstrip(".").lower()
-    if not _DOMAIN.fullmatch(plain):
+    if not re.fullmatch(_DOMAIN, plain):
         raise ValueError(f"{text!r} is not a domain: write for example corp.example")
     return plain
 
@@ -257,7 +258,7 @@ def _parse_domain(text: str) -> str:
 def _parse_path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("names no file: give the name of a file")
-    if _KEY.fullmatch(text):
+    if re.fullmatch(_KEY, text):
         # Not repeated in the message: messages end up in logs.
         raise ValueError("holds a key, not the name of a file: write the key to a file and name that")
     return Path(text)
@@ -314,7 +315,7 @@ def _parse_querier(text: str) -> bytes:
 
 def _parse_bridge(text: str) -> BridgeRef:
     name, separator, word = text.partition(":")
-    if not _DEVICE_NAME.fullmatch(name) or (separator and word != "create"):
+    if not re.fullmatch(_DEVICE_NAME, name) or (separator and word != "create"):
         raise ValueError(f"{text!r} is not a bridge: give the name of one, or NAME:create to have it made")
     return BridgeRef(name, bool(separator))
 
@@ -342,6 +343,13 @@ def _parse_decoy(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("names no directory: give one, or http://HOST:PORT")
     return text
+
+
+def _parse_methods(text: str) -> tuple[str, ...]:
+    # Imported here: most tunnels compress nothing.
+    from caetun.compression.registry import parse_methods
+
+    return parse_methods(text)
 
 
 def _parse_text(text: str) -> str:
@@ -373,7 +381,7 @@ PROXY: Final = Kind("URL", _parse_proxy, "http://[USER:PASSWORD@]HOST:PORT or so
 FINGERPRINT: Final = Kind("sha256:HEX", _parse_fingerprint, "sha256: and 64 hexadecimal digits")
 DECOY: Final = Kind("DIR|URL", _parse_decoy, "a directory, or http://HOST[:PORT]")
 TEXT: Final = Kind("NAME", _parse_text)
-COMPRESS: Final = Kind("LIST", parse_methods, "none, or some of lz4, zstd, with commas, best first")
+COMPRESS: Final = Kind("LIST", _parse_methods, "none, or some of lz4, zstd, with commas, best first")
 FILE: Final = Kind("FILE", _parse_path)
 PEER: Final = Kind("PUBKEY[,WORD...]", _parse_peer, "PUBKEY[,WORD...] or cn:NAME[,WORD...]", table=_parse_peer_table)
 PORT: Final = Kind("WORD[,WORD...]", _parse_port, "words as of a peer, see docs/switch.md", table=parse_table)

@@ -31,6 +31,7 @@ from caetun.session.session import Session
 from caetun.session.staging import Staging
 from caetun.session.unheard import Unheard
 from caetun.types import DropReason, Drops
+from caetun.upkeep import Upkeep
 from caetun.ways import WORST, Ways
 from caetun.wire import control
 from caetun.wire.container import Batch
@@ -38,19 +39,14 @@ from caetun.wire.record import Record
 
 if TYPE_CHECKING:
     from caetun.compression.base import Method
-    from caetun.session.handshake import Cipher, Established, PeerId, Security
+    from caetun.session.identity import PeerId
     from caetun.session.keypair import KeyPair
     from caetun.session.pathmtu import PathMtu
+    from caetun.session.security import Cipher, Established, Security
 
 __all__ = ["Event", "LinkView", "Output", "Peer", "Timing"]
 
 # chosen by us
-BUSY_TICK: Final = 1.0
-"""Seconds between looks at a path that carries traffic: are the keys worn?"""
-WATCHFUL_TICK: Final = 0.25
-"""The same where we could move to another link: is there an answer?"""
-SUSPECT_TICK: Final = 0.1
-"""Seconds at least between two looks at a path that has gone silent."""
 MISMATCH_PAUSE: Final = 30.0
 """Seconds before trying a far end again whose settings do not go with ours."""
 
@@ -85,7 +81,7 @@ class Peer:
         self._journey = Journey(self, name, session, self._life, self._ways)
         self.conversation = Conversation(self, self._journey, self._drops)
         self._differences = notices.Differences(handshakes.hello)
-        self._ticked_at = 0.0
+        self._upkeep = Upkeep(session, self._life, self._journey, self._caller, self.conversation)
         self.narrower = 0
         """The MTU of the far end's device, bytes, if that takes less than ours; else 0."""
 
@@ -410,54 +406,20 @@ class Peer:
 
     def tick(self, now: float, wall: float, out: Output) -> list[KeyPair]:
         """Do what is due; returns key pairs that are of no more use."""
-        self._ticked_at = now
         self._staging.expire(now)
         if self._life.unanswered_since is None:
             self._doubtful.clear()
         stale = self.session.expire(now, self._lifetime)
-        if self.session.current is not None:
-            stale += self._tick_present(self.session.current, now, out)
+        why = self._upkeep.tick(self.session.current, now, out)
+        if why is not None:
+            stale += self._lost(why, now, out)
         self._caller.tick(self._journey.tick(now, out), now, wall, out)
         return stale
-
-    def _tick_present(self, pair: KeyPair, now: float, out: Output) -> list[KeyPair]:
-        life, ways = self._life, self._ways
-        if now >= life.dead_at:
-            return self._lost(f"nothing heard for {now - life.heard_at:.0f} s", now, out)
-        if now >= pair.born + self._lifetime:
-            return self._lost("its keys are too old, and it has not agreed on new ones", now, out)
-        if self._caller.at is None and self._caller.askable(now):
-            unanswered_at = life.unanswered_at
-            unanswered = self.connects and unanswered_at is not None and now >= unanswered_at
-            nowhere = self.link is None and not ways.trying
-            if unanswered or nowhere or pair.worn or now >= life.rekey_at:
-                self._caller.begin(now)
-        if self.link is None:
-            return []
-        if now >= life.keepalive_at or (self._unheard(pair) and now >= life.greet_at(pair.born)):
-            self._journey.send(b"", now, out)
-        doubt_at = life.doubt_at
-        if self.connects and doubt_at is not None and now >= doubt_at:
-            ways.doubt(now, deaf=False)
-        if self.session.path_suspect(now, life.overdue_since):
-            life.reported()
-            if self.path is not None:
-                self.path.suspect(now)
-            if self.connects:
-                ways.doubt(now, deaf=True)
-        self._journey.probe_path(now, out)
-        self.conversation.tick(now, out)
-        return []
 
     def _rekey_at(self, pair: KeyPair) -> float:
         """When to ask for new keys; responders not all at once, if their initiators do not."""
         patience = 1.0 if pair.initiator else RESPONDER_PATIENCE + self._entropy(1)[0] / 256 * 0.04
         return pair.born + self._timing.interval * patience
-
-    @staticmethod
-    def _unheard(pair: KeyPair) -> bool:
-        """Whether the far end may not know yet that it can use this pair."""
-        return pair.initiator and not pair.window.opened
 
     def _lost(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is gone: forget its keys, and look for it again if we are the one who connects."""
@@ -477,29 +439,8 @@ class Peer:
         due = [self._caller.at, self.session.next_deadline(self._lifetime), self._staging.next_deadline()]
         due.append(self._journey.next_deadline())
         if self.session.current is not None:
-            due += self._deadlines_present(self.session.current)
+            due += self._upkeep.deadlines(self.session.current)
         return min((at for at in due if at is not None), default=None)
-
-    def _deadlines_present(self, pair: KeyPair) -> list[float | None]:
-        life = self._life
-        due: list[float | None] = [life.dead_at, pair.born + self._lifetime]
-        if self._caller.at is None and self._caller.askable(self._ticked_at):
-            due += [life.rekey_at, life.unanswered_at if self.connects else None]
-        if self.link is None:
-            return due
-        due += [life.keepalive_at, self.conversation.next_deadline(self._ticked_at)]
-        if self._unheard(pair):
-            due.append(life.greet_at(pair.born))
-        suspect_at = self.session.suspect_at(life.overdue_since)
-        if suspect_at is not None:
-            due.append(max(suspect_at, self._ticked_at + SUSPECT_TICK))
-        if self.path is not None:
-            due.append(self.path.next_deadline())
-        if self.connects and self._ways.doubted_at is None:
-            due.append(life.doubt_at)
-        if life.sent_at > self._ticked_at:
-            due.append(self._ticked_at + (WATCHFUL_TICK if self.connects else BUSY_TICK))
-        return due
 
 
 def _tests_links(controls: list[control.Control]) -> bool:

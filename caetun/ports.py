@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from caetun.l2.storm import Rate
 
 # chosen by us
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-_RATE: Final = re.compile(r"([0-9]{1,7})(?:/([0-9]{1,7}))?")
+_NAME: Final = r"[A-Za-z0-9_.-]{1,32}"
+_RATE: Final = r"([0-9]{1,7})(?:/([0-9]{1,7}))?"
 LOCAL: Final = 0
 """The number of the device's port, as in `l2/switchboard.py`."""
 LOCAL_NAME: Final = "local"
@@ -120,7 +120,7 @@ def _checked(said: Iterable[Word]) -> PortWords:
         if word in words or (word == "name" and name) or (word == "allowed" and networks):
             raise ValueError(f"{word!r} is said twice of one port: leave one away")
         if word == "name":
-            if not _NAME.fullmatch(value):
+            if not re.fullmatch(_NAME, value):
                 raise ValueError(f"{value!r} is not a name: use 1 to 32 letters, digits, '.', '-' and '_'")
             name = value
             continue
@@ -220,7 +220,7 @@ def _storm(storm: dict[Any, Any], word: str, value: str) -> None:
     if value == OFF:
         storm.pop(Storm(name), None)
         return
-    found = _RATE.fullmatch(value)
+    found = re.fullmatch(_RATE, value)
     if not found:
         raise ValueError(f"{value!r} is not a rate: write frames a second, RATE or RATE/BURST, or off")
     storm[Storm(name)] = Rate(float(found[1]), float(found[2] or 2 * int(found[1])))

@@ -1,27 +1,22 @@
-"""Every option of CaeTun, declared once, and how flags and the configuration file become `Settings`.
+"""Every option of CaeTun, declared once.
 
 A field of `Settings` is an option: its name is the flag (`--log-level`), the TOML key (`log-level`) and the variable of
 the environment (`CAETUN_LOG_LEVEL`), its default the option's, its annotation says the rest. Flags win over the
 environment, that over the file, the file over defaults; a repeatable option replaces the whole list.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: these are values here, and making them from text takes milliseconds.
 
 import dataclasses
-import difflib
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_network
-from itertools import groupby
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, get_type_hints
+from typing import Annotated, Final
 
-from caetun.agreement import ROUTE, Agreement, Network, check_agreement
-from caetun.coherence import check_gateway
-from caetun.configfile import ConfigFile
+from caetun.agreement import ROUTE, Agreement, Network
 from caetun.endpoint import Endpoint
-from caetun.errors import ConfigurationError
 from caetun.options import (
     ADDRESS,
     BRIDGE,
@@ -55,17 +50,13 @@ from caetun.options import (
 )
 from caetun.ports import PeerRef, PortWords
 from caetun.types import Mode
-from caetun.vlans import VlanRef, querier_addresses
+from caetun.vlans import VlanRef
 
 # fixed by the specification
-_IPV6_MIN_MTU: Final = 1280
-"""Bytes (RFC 8200 section 5): Linux takes IPv6 off an interface with a smaller MTU."""
 _MTU: Final = integer(576, 65500, "BYTES", "bytes")
 """576: what every IPv4 host takes (RFC 791 section 3.2). 65500: with its Ethernet header it stays below 64 KiB."""
 
 # chosen by us
-_PRIVATE_KEY: Final = "private-key"
-"""In a file that is all a host needs, instead of `key`: the private key itself (`caetun join` writes it)."""
 _ANY_DEVICE: Final = DeviceRef()
 _PLAIN_PORT: Final = PortWords()
 
@@ -209,7 +200,9 @@ class Settings(Agreement):
         float, Option(duration(10, 1_000_000), "switch", "forget an address that was not seen for so long")
     ] = 300.0
     """Seconds."""
-    flap_guard: Annotated[bool, Option(SWITCH, "switch", "hold an address that keeps moving between ports")] = True
+    flap_guard: Annotated[
+        bool, Option(SWITCH, "switch", "hold an address that keeps moving between ports; mute a port of many")
+    ] = True
     loop_probes: Annotated[bool, Option(SWITCH, "switch", "send probes, and mute a port by which one comes back")] = (
         True
     )
@@ -345,351 +338,14 @@ class Settings(Agreement):
     """Field name -> where its value comes from."""
 
 
-class Reread(NamedTuple):
-    """What SIGHUP brought: settings to go on with, keys changed now, keys that take a restart."""
-
-    settings: Settings
-    applied: tuple[str, ...]
-    restart: tuple[str, ...]
-
-
 def _declared() -> dict[str, Option]:
     """The options in the annotations of `Settings`, each with its name and default."""
-    hints = get_type_hints(Settings, include_extras=True)
     found: dict[str, Option] = {}
     for each in dataclasses.fields(Settings):
-        for note in getattr(hints[each.name], "__metadata__", ()):
+        for note in getattr(each.type, "__metadata__", ()):
             found[each.name] = dataclasses.replace(note, name=each.name, default=each.default)
     return found
 
 
 OPTIONS: Final[Mapping[str, Option]] = _declared()
 """Field name -> option, in the order of the reference."""
-
-
-def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings from flags (field name -> text, list of texts or bool, as argparse leaves them) and the file they name.
-
-    `environ`: the environment. Raises ConfigurationError.
-    """
-    given: dict[str, Any] = {}
-    for name, raw in flags.items():
-        option = OPTIONS[name]
-        try:
-            given[name] = option.read(raw)
-        except ValueError as error:
-            raise ConfigurationError(f"{option.flag}: {error}") from None
-    settings = _merge(given, read_environment(environ or {}))
-    check(settings)
-    return settings
-
-
-def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Values by field name of the variables that are named like options: CAETUN_MTU=1400. Raises ConfigurationError.
-
-    Of a repeatable option blanks stand between the values.
-    """
-    values: dict[str, Any] = {}
-    for option in OPTIONS.values():
-        variable = f"CAETUN_{option.name.upper()}"
-        text = environ.get(variable)
-        if text is None:
-            continue
-        raw: object = text.split() if option.repeatable else text
-        if option.kind is SWITCH:
-            raw = {"true": True, "false": False}.get(text.lower(), text)
-        try:
-            values[option.name] = option.read(raw)
-        except ValueError as error:
-            raise ConfigurationError(f"{variable}: {error}") from None
-    return values
-
-
-def reread(settings: Settings) -> Reread:
-    """Read the configuration file again (SIGHUP). Flags keep their precedence; only reloadable options change.
-
-    Raises ConfigurationError, and then nothing has changed.
-    """
-    if settings.config is None:
-        return Reread(settings, (), ())
-    kept = {
-        origin: {name: getattr(settings, name) for name, come in settings.origins.items() if come is origin}
-        for origin in (Origin.FLAG, Origin.ENVIRONMENT)
-    }
-    fresh = _merge(kept[Origin.FLAG], kept[Origin.ENVIRONMENT])
-    check(fresh)
-    changed = [name for name in OPTIONS if getattr(fresh, name) != getattr(settings, name)]
-    now = [name for name in changed if OPTIONS[name].reloadable]
-    values: dict[str, Any] = {name: getattr(fresh, name) for name in now}
-    origins = {**settings.origins, **{name: fresh.origins[name] for name in now}}
-    return Reread(
-        dataclasses.replace(settings, **values, origins=origins),
-        tuple(OPTIONS[name].key for name in now),
-        tuple(OPTIONS[name].key for name in changed if name not in now),
-    )
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Values by field name from a TOML file, or one in the manner of WireGuard if its name ends in `.conf`.
-
-    Paths in it are relative to its folder. Raises ConfigurationError.
-
-    `[pool] network = ...` is another way to write `pool-network = ...`.
-    """
-    if path.suffix == ".conf":
-        # Imported here: most files are TOML.
-        from caetun.conffile import read_conf
-
-        return read_conf(path, OPTIONS)
-    values, wrong = _read(ConfigFile(path))
-    if wrong:
-        raise ConfigurationError(wrong[0])
-    return values
-
-
-def mistakes(path: Path) -> list[str]:
-    """All that is wrong with the keys of a file, a line each. Raises ConfigurationError if it cannot be read at all."""
-    if path.suffix == ".conf":
-        read_file(path)
-        return []
-    return _read(ConfigFile(path))[1]
-
-
-def _read(file: ConfigFile) -> tuple[dict[str, Any], list[str]]:
-    """Values by field name, and what is wrong with the rest."""
-    path = file.path
-    values: dict[str, Any] = {}
-    wrong: list[str] = []
-    by_key = {option.key: option for option in OPTIONS.values() if option.in_file}
-    for key, raw in file.values(by_key).items():
-        if key == _PRIVATE_KEY:
-            values["key"] = path  # which is read as a key file, too
-            continue
-        if key not in by_key:
-            wrong.append(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
-            continue
-        option = by_key[key]
-        try:
-            value = option.read(raw)
-        except ValueError as error:
-            wrong.append(f"{path}: {file.line(key, str(error))}{key}: {error}")
-            continue
-        values[option.name] = path.parent / value if isinstance(value, Path) else value
-    return values, wrong
-
-
-def check(settings: Settings) -> None:
-    """Whether the values go together. Raises ConfigurationError."""
-    if not settings.listen and not settings.connect:
-        raise ConfigurationError(
-            "where to: neither --listen nor --connect given: wait with --listen :PORT or call with --connect HOST:PORT"
-        )
-    check_agreement(settings, bool(settings.connect))
-    _check_keys(settings)
-    _check_auth(settings)
-    _check_outer(settings)
-    _check_switch(settings)
-    check_gateway(settings)
-    if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
-        raise ConfigurationError(
-            f"--mtu: {settings.mtu} is too small for the IPv6 address given: IPv6 needs {_IPV6_MIN_MTU} or more"
-        )
-    for option in OPTIONS.values():
-        values = getattr(settings, option.name)
-        if option.repeatable and len(set(values)) < len(values):
-            raise ConfigurationError(f"{option.flag}: one value is given twice: leave one away")
-
-
-def _check_keys(settings: Settings) -> None:
-    """One shared secret, or a key of our own with one peer's, or certificates."""
-    if settings.security == "tls":
-        _check_certificates(settings)
-        return
-    for name in ("ca", "crl"):
-        if getattr(settings, name) and "certificate" not in settings.auth:
-            raise ConfigurationError(
-                f"{OPTIONS[name].flag}: is for --security tls or --auth certificate: add one of them, or leave it away"
-            )
-    for peer in settings.peer:
-        if peer.certificate_name:
-            raise ConfigurationError(
-                f"--peer: cn:{peer.certificate_name} names a certificate, which --security tls has: add it, or give a "
-                "public key"
-            )
-    if settings.secret_file is None and settings.key is None:
-        raise ConfigurationError(
-            "keys: none given, and CaeTun never runs without: give --secret-file FILE "
-            "(make one: caetun gensecret -o FILE), or --key FILE and --peer PUBKEY"
-        )
-    if settings.secret_file is not None:
-        for name in ("key", "peer", "peer_psk_file"):
-            if getattr(settings, name):
-                raise ConfigurationError(
-                    f"{OPTIONS[name].flag}: cannot be used with --secret-file: choose a shared secret or key pairs"
-                )
-    elif not settings.peer and not settings.enrols and not _takes_guests(settings):
-        raise ConfigurationError("--peer: no public key given: give the far end's (there: caetun pubkey < KEYFILE)")
-    keys = [peer.key for peer in settings.peer]
-    if len(set(keys)) < len(keys):
-        raise ConfigurationError("--peer: one public key is given twice: leave one away")
-
-
-def _takes_guests(settings: Settings) -> bool:
-    """Whether far ends may come that are not named: those who call must then say who they are."""
-    return bool(settings.auth) and "key" not in settings.auth and not settings.connect
-
-
-def _check_auth(settings: Settings) -> None:
-    """Whoever asks has something to compare the answers with."""
-    if settings.auth and not settings.listen:
-        raise ConfigurationError("--auth: asks those who call, and nobody can: add --listen, or leave it away")
-    if (settings.cert is None) != (settings.cert_key is None):
-        given, missing = ("--cert", "--cert-key") if settings.cert else ("--cert-key", "--cert")
-        raise ConfigurationError(f"{given}: given without {missing}: a certificate is shown with its key, give both")
-    asked = set(settings.auth)
-    wanted = (("users", {"password", "totp"}), ("auth_command", {"command"}), ("ca", {"certificate"}))
-    for name, modules in wanted:
-        flag, value = OPTIONS[name].flag, getattr(settings, name)
-        if asked & modules and value is None:
-            raise ConfigurationError(f"{flag}: not given: --auth {min(asked & modules)} needs it")
-        if value is not None and not asked & modules and name != "ca":
-            raise ConfigurationError(f"{flag}: of no use without --auth {' or '.join(sorted(modules))}: add it")
-    if "totp" in asked and not asked & {"password", "certificate", "command"}:
-        raise ConfigurationError("--auth: totp alone does not say whose code it is: put password before it")
-
-
-def _check_certificates(settings: Settings) -> None:
-    """Certificates in place of keys."""
-    for name in ("secret_file", "key"):
-        if getattr(settings, name):
-            raise ConfigurationError(
-                f"{OPTIONS[name].flag}: --security tls has certificates instead of keys: leave it away, or the other"
-            )
-    for name in ("ca", "cert", "cert_key"):
-        if not getattr(settings, name):
-            raise ConfigurationError(
-                f"{OPTIONS[name].flag}: not given: --security tls wants --ca, --cert and --cert-key "
-                "(make them: caetun pki init, caetun pki issue)"
-            )
-    for peer in settings.peer:
-        if not peer.certificate_name:
-            raise ConfigurationError(
-                "--peer: a public key is given, but --security tls knows names: give cn:NAME, as in the certificate"
-            )
-    if not settings.peer and not _takes_guests(settings):
-        raise ConfigurationError("--peer: none given: name the far end's certificate: --peer cn:NAME")
-    names = [peer.certificate_name for peer in settings.peer]
-    if len(set(names)) < len(names):
-        raise ConfigurationError("--peer: one certificate is named twice: leave one away")
-
-
-def _check_switch(settings: Settings) -> None:
-    """Several peers are joined by a switch, which takes Ethernet, or a router, which takes IP."""
-    if len(settings.peer) > 1 and settings.connect:
-        raise ConfigurationError(
-            "--connect: given with several peers: a hub waits for them (--listen), each of them calls the hub"
-        )
-    if settings.mode is Mode.TUN:
-        for option in OPTIONS.values():
-            if option.group == "switch" and getattr(settings, option.name) != option.default:
-                raise ConfigurationError(f"{option.flag}: there is no switch with --mode tun: use --mode tap")
-        _check_router(settings)
-    elif settings.mesh:
-        raise ConfigurationError("--mesh: joins routers in this version: use --mode tun, or leave it away")
-    elif any(peer.port.networks for peer in settings.peer):
-        raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
-    if len(settings.peer) > 1 and settings.peer_psk_file is not None:
-        raise ConfigurationError("--peer-psk-file: given with several peers, who must not share one: leave it away")
-    vlans = [each.vlan for each in settings.vlan]
-    if len(set(vlans)) < len(vlans):
-        raise ConfigurationError("--vlan: one VLAN is given twice: leave one away")
-    try:
-        querier_addresses(settings.querier_address)
-    except ValueError as error:
-        raise ConfigurationError(f"--querier-address: {error}") from None
-    names = [peer.port.name for peer in settings.peer if peer.port.name]
-    if len(set(names)) < len(names):
-        raise ConfigurationError("--peer: two peers have one name: give each its own")
-
-
-def _check_router(settings: Settings) -> None:
-    """Each address leads to one peer, and each of several peers has some."""
-    if settings.mesh and settings.security == "tls":
-        raise ConfigurationError("--mesh: knows its members by public keys, not certificates: use --key and --peer")
-    if settings.mesh and settings.auth and "key" not in settings.auth:
-        raise ConfigurationError("--mesh: knows its members beforehand: put key first in --auth, or leave it away")
-    if settings.mesh and not settings.peer:
-        raise ConfigurationError("--mesh: given with --secret-file, which two ends share: use --key and --peer")
-    if settings.mesh and settings.negotiation == "server":
-        raise ConfigurationError("--mesh: does not go with --negotiation server in this version: give --address")
-    if settings.mesh and settings.connect and not settings.address:
-        raise ConfigurationError("--mesh: a member's own address must be known: give --address")
-    owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
-    for number, peer in enumerate(settings.peer, 1):
-        name = peer.port.name or f"peer {number}"
-        if peer.port.words:
-            word = peer.port.words[0][0]
-            raise ConfigurationError(f"--peer: {name}: {word!r} is for a switch: use --mode tap, or leave it away")
-        if len(settings.peer) > 1 and not peer.port.networks and not settings.pool_network:
-            raise ConfigurationError(
-                f"--peer: {name}: none of its addresses are given, and --mode tun sends by address: add to its key, "
-                "for example, ,allowed=10.88.0.2 with everything that is behind it: ,allowed=10.88.0.2+10.1.0.0/24"
-            )
-        for network in peer.port.networks:
-            if network in owner:
-                raise ConfigurationError(
-                    f"--peer: {name}: {network} leads to {owner[network]} already: give it to one of them"
-                )
-            owner[network] = name
-
-
-def _check_outer(settings: Settings) -> None:
-    """What is said about TLS goes together, and is of use."""
-    if (settings.tls_cert is None) != (settings.tls_key is None):
-        given, missing = ("--tls-cert", "--tls-key") if settings.tls_cert else ("--tls-key", "--tls-cert")
-        raise ConfigurationError(f"{given}: given without {missing}: a certificate is shown with its key, give both")
-    if settings.tls_verify == "off" and (settings.tls_pin or settings.tls_ca):
-        raise ConfigurationError("--tls-verify: off, but --tls-pin or --tls-ca says what to accept: leave one away")
-
-
-def _merge(given: dict[str, Any], environment: dict[str, Any]) -> Settings:
-    """Values from flags, then from the environment, then from the file these name, then defaults."""
-    path: Path | None = given.get("config", environment.get("config"))
-    file = {} if path is None else read_file(path)
-    origins = dict.fromkeys(OPTIONS, Origin.DEFAULT)
-    origins.update(dict.fromkeys(file, Origin.FILE))
-    origins.update(dict.fromkeys(environment, Origin.ENVIRONMENT))
-    origins.update(dict.fromkeys(given, Origin.FLAG))
-    settings = Settings(**{**file, **environment, **given}, origins=origins)
-    places: dict[str, Any] = {
-        name: with_schemes(getattr(settings, name), settings.transport) for name in ("listen", "connect", "public")
-    }
-    return dataclasses.replace(settings, **places, peer=_with_defaults(settings))
-
-
-def _with_defaults(settings: Settings) -> tuple[PeerRef, ...]:
-    """Peers, with what is said of all ports and not otherwise of theirs. Raises ConfigurationError."""
-    peers: list[PeerRef] = []
-    for peer in settings.peer if settings.port_defaults.words else ():
-        try:
-            port = peer.port.over(settings.port_defaults)
-            port.settings("port")
-        except ValueError as error:
-            raise ConfigurationError(f"--port-defaults, with --peer {peer.port}: {error}") from None
-        peers.append(peer._replace(port=port))
-    return tuple(peers) or settings.peer
-
-
-def with_schemes(endpoints: Iterable[Endpoint], transports: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Endpoints that name no transport stand for one by each, the best transport of all of them first."""
-    given: list[Endpoint] = []
-    for named, group in groupby(endpoints, key=lambda endpoint: bool(endpoint.scheme)):
-        several = list(group)
-        given += several if named else [each._replace(scheme=name) for name in transports for each in several]
-    return tuple(given)
-
-
-def _suggestion(word: str, known: Mapping[str, object]) -> str:
-    tables = {key.partition("-")[0] for key in known}
-    near = difflib.get_close_matches(word.replace("_", "-"), [*known, *sorted(tables - known.keys())], n=1)
-    return f"did you mean {near[0]}?" if near else "see docs/configuration.md for those there are"

@@ -87,6 +87,7 @@ class DropReason(enum.StrEnum):
     MULTICAST_FULL = "multicast.full"
     MULTICAST_SCOPE = "multicast.scope"
     MULTICAST_VLANS = "multicast.vlans-full"
+    MULTICAST_UNWANTED = "multicast.unwanted"
     ARP_MALFORMED = "arp.malformed"
     ND_MALFORMED = "nd.malformed"
     ND_CHECKSUM = "nd.checksum"

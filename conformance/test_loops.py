@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +11,7 @@ import pytest
 
 from caetun.lab import Host, Lab
 from caetun.lab.network import Port
-from tests.tunnel.campus import Campus, Place, Plan, Site, campus, enslave
+from tests.tunnel.campus import DEVICE, Campus, Place, Plan, Site, campus, enslave, hardware_address
 from tests.tunnel.ends import ping
 from tests.tunnel.watch import until
 
@@ -87,4 +88,44 @@ def test_two_tunnels_end_in_one_switch() -> None:
         for there in (made["attic"], made.hub):
             until(lambda: ping(made["office"].lan[0], there.address()) == 3, there.name, _SECONDS)  # noqa: B023
         assert made.port("again")["state"] == "muted"
+        assert made.stop() == [0] * 4
+
+
+def test_without_probes_addresses_show_the_loop() -> None:
+    """Probes are off, or something on the way eats them: hosts that seem to be at two ports mute one of these."""
+    with Lab() as lab:
+        sites = [Site("attic", hosts=2), Site("cellar", "tcp", hosts=2), Site("office", hosts=2)]
+        made = campus(lab, Plan(sites, hub=2, arguments=["--no-loop-probes"]))
+        for place in (*made.sites, made.hub):
+            for host in place.lan:
+                shout(host)
+        plug(lab, made["attic"], made["cellar"])
+        event = made.hub.end.wait_for("bridge.muted", seconds=_SECONDS)
+        assert "4 addresses of" in event["message"]
+        assert {made.port("attic")["state"], made.port("cellar")["state"]} == {"up", "muted"}
+        everything_goes_on(made)
+        assert made.stop() == [0] * 4
+
+
+def test_who_forges_the_addresses_of_others_mutes_himself() -> None:
+    with Lab() as lab:
+        made = campus(lab, Plan([Site("forger"), Site("attic", hosts=5), Site("office")], hub=1))
+        forger, attic, office = made.sites
+        for host in attic.lan:
+            assert ping(host, office.address()) == 3
+        addresses = [bytes.fromhex(hardware_address(host).replace(":", "")) for host in attic.lan]
+        with forger.host.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+            forger.host.inside(lambda: wire.bind((DEVICE, 0)))
+
+            def muted() -> bool:
+                for address, host in zip(addresses, attic.lan, strict=True):
+                    wire.send(b"\xff" * 6 + address + b"\x88\xb6" + bytes(46))
+                    ping(host, office.address(), count=1, wait=0.1)
+                return bool(made.hub.end.events("bridge.muted"))
+
+            until(muted, "a port is muted", _BUSY_SECONDS)
+        (event,) = made.hub.end.events("bridge.muted")
+        assert "4 addresses of attic keep coming by forger" in event["message"]
+        for host in attic.lan:
+            assert ping(host, office.address()) == 3
         assert made.stop() == [0] * 4

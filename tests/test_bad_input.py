@@ -11,7 +11,8 @@ import pytest
 from caetun.errors import ConfigurationError
 from caetun.options import DECOY, FILE, SWITCH, Option
 from caetun.session.identity import encode_key
-from caetun.settings import OPTIONS, load, mistakes, read_environment
+from caetun.settings import OPTIONS
+from caetun.sources import load, mistakes, read_environment
 
 KEY: Final = encode_key(bytes(range(32)))
 IN_FILE: Final = {name: option for name, option in OPTIONS.items() if option.in_file}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from caetun.errors import ConfigurationError
-from caetun.settings import load
+from caetun.sources import load
 
 CALL = {"connect": ["hub.example:443"], "secret_file": "s.key"}
 WAIT = {"listen": [":443"], "secret_file": "s.key"}

@@ -13,7 +13,8 @@ from caetun.conffile import KEYS, inline_key
 from caetun.endpoint import Endpoint
 from caetun.errors import ConfigurationError
 from caetun.keyfiles import load_keys
-from caetun.settings import Origin, Settings, load
+from caetun.settings import Origin, Settings
+from caetun.sources import load
 
 PRIVATE, PSK = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 3))
 ONE, OTHER = (base64.b64encode(bytes([number]) + bytes(31)).decode() for number in (9, 11))

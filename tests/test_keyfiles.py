@@ -11,7 +11,7 @@ import pytest
 from caetun.errors import ConfigurationError
 from caetun.keyfiles import Secret, load_keys, read_key, write_key
 from caetun.session.identity import encode_key, public_key
-from caetun.settings import load
+from caetun.sources import load
 
 KEY = bytes(range(32))
 TEXT = encode_key(KEY)
@@ -69,6 +69,16 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_key(tmp_path / "missing")
     with pytest.raises(ConfigurationError, match="Is a directory: check"):
         read_key(tmp_path)
+
+
+def test_a_private_key_that_is_not_there_is_made_as_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="make one with caetun genkey -o FILE"):
+        read_key(tmp_path / "none", own=True)
+    settings = load(
+        {"mode": "tap", "listen": ":4500", "key": str(tmp_path / "none"), "peer": [encode_key(public_key(KEY))]}
+    )
+    with pytest.raises(ConfigurationError, match="make one with caetun genkey -o FILE"):
+        load_keys(settings)
 
 
 def test_a_key_is_not_overwritten_by_accident(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import pytest
 
 from caetun.peers import Timing
-from caetun.session.handshake import MAX_ATTEMPTS, Cipher, Policy, PostQuantum
+from caetun.session.handshake import Cipher, Policy, PostQuantum
+from caetun.session.pending import MAX_ATTEMPTS
 from caetun.session.retry import MAX_DELAY
 from caetun.session.staging import MAX_STAGED, STAGED_SECONDS
 from caetun.types import DropReason, Mode

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from caetun.peers import Timing
-from caetun.session.handshake import MAX_ATTEMPTS
+from caetun.session.pending import MAX_ATTEMPTS
 from caetun.session.session import MAX_PREVIOUS, MAX_UNCONFIRMED
 from caetun.types import DropReason
 from caetun.wire.record import RECORD

@@ -17,7 +17,8 @@ from caetun.options import DeviceRef
 from caetun.ports import PeerRef
 from caetun.session.handshake import Cipher, PostQuantum
 from caetun.session.identity import encode_key
-from caetun.settings import GROUPS, OPTIONS, Origin, Settings, load, reread
+from caetun.settings import GROUPS, OPTIONS, Origin, Settings
+from caetun.sources import load, reread
 from caetun.types import Mode
 
 DOCS = Path(__file__).parents[1] / "docs" / "configuration.md"

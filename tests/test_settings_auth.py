@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from caetun.session.engine import peer_id
-from caetun.settings import load
+from caetun.sources import load
 from tests.test_settings import refusal
 
 KEY = base64.b64encode(b"\1" * 32).decode()

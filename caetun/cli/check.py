@@ -13,7 +13,8 @@ from caetun.cli.flags import Parser, add_options, given
 from caetun.cli.show import table
 from caetun.configfile import ConfigFile
 from caetun.errors import ConfigurationError
-from caetun.settings import OPTIONS, Origin, load, mistakes
+from caetun.settings import OPTIONS, Origin
+from caetun.sources import load, mistakes
 
 if TYPE_CHECKING:
     from caetun.settings import Settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Container
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -39,6 +38,8 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             word = unknown[0].partition("=")[0]
+            import difflib  # here: most have no need of it
+
             near = difflib.get_close_matches(word, self._option_string_actions, n=1)
             advice = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
             raise ConfigurationError(f"{word}: no such option: {advice}")
@@ -63,7 +64,7 @@ def add_options(parser: Parser, groups: Container[str] = GROUPS, without: Contai
 
 
 def given(namespace: argparse.Namespace) -> dict[str, object]:
-    """What was given, for `settings.load`: field name -> text, list of texts or bool."""
+    """What was given, for `sources.load`: field name -> text, list of texts or bool."""
     return {name: value for name, value in vars(namespace).items() if name in OPTIONS}
 
 

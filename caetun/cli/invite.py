@@ -37,7 +37,7 @@ def invite(argv: list[str]) -> int:
     from caetun.options import REMOTE, duration
     from caetun.ports import parse_words
     from caetun.session.identity import generate_key, public_key
-    from caetun.settings import load
+    from caetun.sources import load
 
     parser = Parser("caetun invite", "Print a line, good once, with which a host joins this hub.", epilog=_INVITE)
     parser.add_argument("name", metavar="NAME", help="of the new host")
@@ -86,7 +86,7 @@ def _hub(settings: Settings, config: str) -> tuple[bytes, Any]:
 
 def _invitation(settings: Settings, hub: bytes, token: bytes, name: str, given: Sequence[Any]) -> Invitation:
     from caetun.negotiation.invitation import MAX_PLACES, Invitation
-    from caetun.settings import with_schemes
+    from caetun.sources import with_schemes
     from caetun.types import Mode
 
     places = with_schemes(given, settings.transport) or settings.public or tuple(_guessed(settings.listen))
@@ -124,7 +124,7 @@ def _own_addresses() -> list[str]:
 def expel(argv: list[str]) -> int:
     """Take a member away. Raises CaeTunError."""
     from caetun.negotiation.membership import Membership
-    from caetun.settings import load
+    from caetun.sources import load
 
     parser = Parser("caetun expel", "Take away a host that has joined, or an open invitation.")
     parser.add_argument("name", metavar="NAME")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import gc
 import importlib
 import os
 import sys
@@ -14,6 +14,10 @@ from caetun.errors import CaeTunError, ConfigurationError
 # fixed by the specification: shells report 128 + signal number (POSIX, Shell Command Language 2.8.2)
 _EXIT_INTERRUPTED: Final = 128 + 2
 _EXIT_PIPE: Final = 128 + 13
+
+# chosen by us
+_GC_THRESHOLD: Final = 50_000
+"""Objects made between two looks for cycles: what a start makes is modules and classes, which stay."""
 
 
 class Command(NamedTuple):
@@ -49,6 +53,7 @@ COMMANDS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own); returns the exit status. Any traceback is a bug."""
+    gc.set_threshold(_GC_THRESHOLD)
     try:
         status = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -78,6 +83,8 @@ def _dispatch(argv: list[str]) -> int:
     """Flags without a command mean `run`."""
     name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("run", argv)
     if name not in COMMANDS:
+        import difflib  # here: most have no need of it
+
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         advice = f"did you mean {near[0]}?" if near else f"choose from {', '.join(COMMANDS)}"
         raise ConfigurationError(f"{name}: no such command: {advice}")

@@ -7,7 +7,7 @@ import os
 from caetun import __version__
 from caetun.cli.flags import Parser, add_options, given
 from caetun.cli.main import COMMANDS
-from caetun.settings import load
+from caetun.sources import load
 
 _EXAMPLES = """\
 examples:

@@ -12,7 +12,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from caetun.cli.flags import Parser, add_options, given
 from caetun.errors import ConfigurationError
-from caetun.settings import Settings, load
+from caetun.settings import Settings
+from caetun.sources import load
 
 _EXAMPLE = """\
 example, with 192.0.2.1 here and 192.0.2.2 there, where the last two pairs of arguments change places:

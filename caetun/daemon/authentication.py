@@ -6,11 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from caetun import logs
-from caetun.daemon.worker import Worker
 from caetun.errors import CaeTunError
 from caetun.session.channel import Kind
 from caetun.types import DropReason, Drops
-from caetun.wire.authentication import Message, Reply, decode, encode
 
 if TYPE_CHECKING:
     from caetun.auth.password import Users
@@ -18,10 +16,12 @@ if TYPE_CHECKING:
     from caetun.daemon.doorkeeper import Doorkeeper
     from caetun.daemon.engine import Core
     from caetun.daemon.services import Hands, Services
+    from caetun.daemon.worker import Worker
     from caetun.keyfiles import Keys
     from caetun.peers import Peer
     from caetun.security.trust import Trust
     from caetun.settings import Settings
+    from caetun.wire.authentication import Message
 
 log = logs.logger("auth")
 
@@ -46,7 +46,7 @@ class Authentication:
         self._users: Users | None = None
         self._doorkeeper: Doorkeeper | None = None
         self._core = core
-        self._worker = Worker(hands.loop)
+        self._worker: Worker | None = None
         self._credentials = settings.credentials
         self._keys = keys
         self._applicant: Applicant | None = None
@@ -61,7 +61,7 @@ class Authentication:
         from caetun.daemon.applicant import Applicant
 
         own = self._core.identity.target
-        return Applicant(self._credentials, self._keys, own, self._worker, self._say, self._hands.stop)
+        return Applicant(self._credentials, self._keys, own, self._slow_work(), self._say, self._hands.stop)
 
     def _make_doorkeeper(self, settings: Settings) -> Doorkeeper:
         # Imported here: most tunnels ask nobody.
@@ -75,9 +75,15 @@ class Authentication:
                 logs.event(log, logging.WARNING, "key.readable", self._users.warning)
         means = Means(self._users, self._trust, settings.auth_command, settings.security == "tls")
         chain = make_chain(settings.auth, means)
-        keeper = Doorkeeper(self._core, self._hands, self._services, self._worker, chain, self._say)
+        keeper = Doorkeeper(self._core, self._hands, self._services, self._slow_work(), chain, self._say)
         keeper.users, keeper.trust = self._users, self._trust
         return keeper
+
+    def _slow_work(self) -> Worker:
+        from caetun.daemon.worker import Worker
+
+        self._worker = self._worker or Worker(self._hands.loop)
+        return self._worker
 
     def start(self) -> None:
         """Begin."""
@@ -90,6 +96,8 @@ class Authentication:
             self._doorkeeper.close()
 
     def _say(self, peer: Peer, message: Message) -> None:
+        from caetun.wire.authentication import encode
+
         self._hands.say(peer, Kind.AUTHENTICATION, encode(message))
 
     def met(self, peer: Peer) -> None:
@@ -107,6 +115,9 @@ class Authentication:
 
     def heard(self, peer: Peer, body: bytes) -> None:
         """A peer has said something about authentication. Raises Malformed."""
+        # Imported here: most tunnels neither ask nor are asked.
+        from caetun.wire.authentication import Reply, decode
+
         message = decode(body)
         if isinstance(message, Reply) and self._doorkeeper is not None:
             self._doorkeeper.heard(peer, message)

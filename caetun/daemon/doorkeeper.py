@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from caetun.output import LinkView
     from caetun.peers import Peer
     from caetun.security.trust import Trust
-    from caetun.session.handshake import Established
+    from caetun.session.security import Established
 
 # chosen by us
 HOLD: Final = "authentication"

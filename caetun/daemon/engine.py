@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from caetun.compression.registry import find as find_compression
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
-from caetun.session.handshake import Cipher, Established, Handshakes, PeerId, Policy, PostQuantum, Security
-from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity
+from caetun.session.handshake import Handshakes
+from caetun.session.identity import NO_PSK, PeerId, SecretIdentity, StaticIdentity
+from caetun.session.security import Cipher, Established, Policy, PostQuantum, Security
 from caetun.session.session import Session
 from caetun.types import Drops, Mode
 from caetun.wire.hello import Hello
 
 if TYPE_CHECKING:
     from caetun.board import Board
+    from caetun.compression.base import Method
     from caetun.devices.base import Device
     from caetun.keyfiles import Keys
     from caetun.security.trust import Trust
@@ -84,6 +85,14 @@ def make_core(
         node.add(guest, settings.port_defaults.settings(name) if switched else None)
         return guest
 
+    _add_peers(settings, node, device, idents)
+    nowhere = board is not None and not switched and not settings.pool_network
+    return Core(node, identity, make_guest, board is not None, nowhere)
+
+
+def _add_peers(settings: Settings, node: Node, device: Device, idents: Sequence[PeerId]) -> None:
+    """Make every far end that the settings name known."""
+    switched = node.board is not None and device.mode is Mode.TAP
     for number, ident in enumerate(idents, 1):
         ref = settings.peer[number - 1] if settings.peer else None
         words = settings.port_defaults if ref is None else ref.port
@@ -91,8 +100,6 @@ def make_core(
         name = said or ("peer" if len(idents) == 1 else f"peer{number}")
         port = words.settings(name) if switched else None
         node.add(make_peer(settings, node, device, ident, name), port)
-    nowhere = board is not None and not switched and not settings.pool_network
-    return Core(node, identity, make_guest, board is not None, nowhere)
 
 
 def make_trust(settings: Settings) -> Trust | None:
@@ -108,10 +115,17 @@ def make_trust(settings: Settings) -> Trust | None:
     return Trust([each.public_bytes(Encoding.DER) for each in read_certificates(settings.ca, "--ca")], settings.crl)
 
 
+def _methods(names: Sequence[str]) -> Sequence[Method]:
+    if not names:
+        return ()
+    from caetun.compression.registry import find
+
+    return tuple(map(find, names))
+
+
 def make_peer(settings: Settings, node: Node, device: Device, ident: PeerId, name: str) -> Peer:
     """A far end, to be added to the node."""
-    methods = tuple(map(find_compression, settings.compress))
-    session = Session(device.mode, node.drops, settings.span, device.offloads, methods)
+    session = Session(device.mode, node.drops, settings.span, device.offloads, _methods(settings.compress))
     timing = Timing(settings.keepalive, settings.rekey_after)
     return Peer(ident, name, session, node.handshakes, timing, os.urandom)
 
@@ -127,13 +141,22 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
-    words = settings.port.words or settings.port_defaults.words or any(peer.port.words for peer in settings.peer)
     alone = len(settings.peer) < 2 and not settings.auth and not settings.enrols
-    if alone and not words and not settings.vlan:
+    if alone and not _speaks_of_switch(settings):
         return None
     from caetun.daemon.switching import make_switchboard
 
     return make_switchboard(settings, drops, time.monotonic())
+
+
+def _speaks_of_switch(settings: Settings) -> bool:
+    """Whether anything is said that only a switch can do: of a port, a VLAN or the whole."""
+    # Imported here: a tunnel of IP packets has none.
+    from caetun.settings import OPTIONS
+
+    options = [option for option in OPTIONS.values() if option.group == "switch" and option.name != "bridge"]
+    said = any(getattr(settings, option.name) != option.default for option in options)
+    return said or any(peer.port.words for peer in settings.peer)
 
 
 def _identity(keys: Keys) -> tuple[StaticIdentity | SecretIdentity, list[PeerId]]:

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """Who sets things on this host."""
+    """Who has the device, and sets things on this host."""
+
+    @property
+    def device(self) -> TunTap:
+        """What was opened."""
 
     def interface(self) -> Interface:
         """The device's. Raises DeviceError."""
@@ -48,10 +52,9 @@ class Host(Protocol):
 class Negotiations:
     """All of it, for one tunnel."""
 
-    def __init__(
-        self, settings: Settings, keys: Keys, node: Node, mtu: int, *, device: TunTap, hands: Hands, host: Host
-    ) -> None:
+    def __init__(self, settings: Settings, keys: Keys, node: Node, mtu: int, *, hands: Hands, host: Host) -> None:
         """`mtu`: of the device, bytes. Raises CaeTunError."""
+        device = host.device
         self._settings = settings
         self._node = node
         self._mtu = mtu

@@ -23,8 +23,8 @@ from caetun.errors import ConfigurationError, DeviceError, Disagreement
 from caetun.negotiation.filter import judge, reduced, rejected
 from caetun.runtime import socket_path
 from caetun.session.channel import Kind
-from caetun.session.handshake import Cipher
 from caetun.session.liveness import Timing
+from caetun.session.security import Cipher
 from caetun.settings import Origin
 from caetun.types import Mode
 from caetun.wire import configuration

@@ -13,19 +13,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from caetun.daemon.turns import Turns
+from caetun.daemon.shell import Shell, Totals
 from caetun.devices.base import Device
-from caetun.errors import CaeTunError, DeviceError
+from caetun.errors import DeviceError
 from caetun.node import Node
-from caetun.peers import Event, Output, Peer
+from caetun.peers import Output, Peer
 from caetun.transports.base import Link
-from caetun.types import DropReason, Iovec
+from caetun.types import DropReason, Drops, Iovec
 from caetun.wire.container import Batch
 from caetun.wire.record import Record
+
+if TYPE_CHECKING:
+    from caetun.daemon.turns import Turns
 
 # chosen by us
 MIN_SLEEP: Final = 0.001
@@ -47,49 +49,6 @@ MAX_SLEEP: Final = 0.25
 a link that went silent is to be doubted half a second later."""
 
 
-@dataclass(slots=True)
-class Totals:
-    """What has passed, for people and for metrics."""
-
-    frames_out: int = 0
-    """Frames (superframes count once) from the device to the network."""
-    bytes_out: int = 0
-    """As they lie in containers, a few bytes of element head included."""
-    records_out: int = 0
-    frames_in: int = 0
-    bytes_in: int = 0
-    """Of sealed records."""
-    records_in: int = 0
-
-
-class Shell(Protocol):
-    """Who carries out what is not moving batches."""
-
-    def report(self, event: Event) -> None:
-        """Something a person may want to know."""
-
-    def failed(self, error: CaeTunError) -> None:
-        """The tunnel cannot go on."""
-
-    def seek(self, peer: Peer) -> None:
-        """Look for other ways to a peer."""
-
-    def settled(self, peer: Peer) -> None:
-        """A peer uses another link now, or the one in use works again."""
-
-    def unanswered(self, peer: Peer, link: Link) -> None:
-        """Nobody answers at a link that was offered."""
-
-    def unused(self, link: Link) -> None:
-        """A link is not needed any more."""
-
-    def closed(self, link: Link, why: str) -> None:
-        """A link is gone; the core is told next."""
-
-    def said(self, peer: Peer, kind: int, body: bytes) -> None:
-        """A peer has said something on its control channel (`Output.said`)."""
-
-
 class Pump:
     """Fulfils `transports.base.Arrivals`."""
 
@@ -107,7 +66,7 @@ class Pump:
         self._draining = False
         self._burst_ended_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._turns = None if node.board is None else Turns(node.drops)
+        self._turns = None if node.board is None else _make_turns(node.drops)
         """Of a hub: far ends take turns."""
         self._turn: asyncio.Handle | None = None
         self._rested_at = 0.0
@@ -409,3 +368,10 @@ class Pump:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(delay, self._tick)
+
+
+def _make_turns(drops: Drops) -> Turns:
+    # Imported here: of two ends nobody takes turns.
+    from caetun.daemon.turns import Turns
+
+    return Turns(drops)

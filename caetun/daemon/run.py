@@ -6,42 +6,32 @@ Whatever ends it (a signal, an error, the device vanishing), the device, sockets
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import ipaddress
 import logging
 import math
 import os
 import signal
-import socket
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from caetun import logs
-from caetun.daemon import hostnet
 from caetun.daemon import loop as loops
 from caetun.daemon.authentication import Authentication
-from caetun.daemon.control import Control
 from caetun.daemon.dialer import Dialer
 from caetun.daemon.engine import make_core, make_peer, make_trust
 from caetun.daemon.heap import keep_freed_memory
-from caetun.daemon.linuxbridge import LinuxBridge
+from caetun.daemon.hostside import HostSide
 from caetun.daemon.negotiations import Negotiations
-from caetun.daemon.netwatch import NetWatch
 from caetun.daemon.outer import outer_options
 from caetun.daemon.pump import Pump
-from caetun.daemon.routes import Routes
 from caetun.daemon.services import Hands
-from caetun.daemon.status import Status
-from caetun.daemon.steering import follow, steer, steered, steward_for
-from caetun.devices.tuntap import TunTap, existing_mode, inherited_device, open_device
 from caetun.endpoint import Endpoint
-from caetun.errors import CaeTunError, ConfigurationError, DeviceError, NetworkError
+from caetun.errors import CaeTunError, ConfigurationError, NetworkError
 from caetun.keyfiles import load_keys
 from caetun.peers import Event, Peer
 from caetun.runtime import socket_path
-from caetun.settings import Origin, reread
+from caetun.sources import reread
 from caetun.transports import base as transports
 from caetun.transports import registry
 from caetun.transports.base import Context, Link, Target
@@ -49,16 +39,16 @@ from caetun.types import Drops
 from caetun.wire.container import Batch
 
 if TYPE_CHECKING:
+    from caetun.daemon.control import Control
     from caetun.daemon.mesh import Mesh
+    from caetun.daemon.netwatch import NetWatch
     from caetun.devices.base import Device
-    from caetun.gateway.steward import Steward
+    from caetun.devices.tuntap import TunTap
     from caetun.mangle.pipeline import Pipeline
     from caetun.node import Node
     from caetun.settings import Settings
 
 # chosen by us
-SUPERFRAME: Final = 60 * 1024
-"""Bytes of the largest superframe asked of the kernel: one burst carries it, and small frames beside it."""
 BATCH_LIMIT: Final = 61 * 1024
 """Bytes after which no further frame is read into a batch."""
 GC_THRESHOLD: Final = 50_000
@@ -107,17 +97,13 @@ class Daemon:
         self._loop = loop
         self.drops = Drops()
         self.failure: CaeTunError | None = None
-        self._device: TunTap | None = None
-        self._interface: hostnet.Interface | None = None
-        self._routes: Routes | None = None
+        self._host = HostSide(settings, self.drops)
         self._context: Context | None = None
         self._endpoints: list[transports.Endpoint] = []
         self._dialer: Dialer | None = None
         self._watch: NetWatch | None = None
-        self._bridge: LinuxBridge | None = None
         self._control: Control | None = None
         self._node: Node | None = None
-        self._steward: Steward | None = None
         self._pump: Pump | None = None
         self._pipeline: Pipeline | None = None
         self._mesh: Mesh | None = None
@@ -134,82 +120,69 @@ class Daemon:
         for warning in keys.warnings:
             logs.event(log, logging.WARNING, "key.readable", warning)
         trust = make_trust(settings)
-        steward = steward_for(settings, self._loop)
-        device = self._device = self._open_device()
-        mtu = self._mtu(device)
+        self._host.prepare(self._loop)
+        device = self._host.open()
+        mtu = self._host.mtu()
         core = make_core(settings, keys, device, mtu, self.drops, trust)
         node = self._node = core.node
         pump = self._pump = Pump(self._loop, node, self._mangled(device, mtu), self, Batch(BATCH_LIMIT))
         hands = Hands(self._loop, lambda: pump, self.failed)
-        self._negotiations = Negotiations(settings, keys, node, mtu, device=device, hands=hands, host=self)
+        self._negotiations = Negotiations(settings, keys, node, mtu, hands=hands, host=self._host)
         self._authentication = Authentication(settings, keys, core, trust, hands, self._negotiations.services)
-        options = outer_options(settings, steward.mark if steward else 0)
+        options = outer_options(settings, self._host.mark)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
-        for where in settings.listen:
-            self._listen(where, self._context)
-        if settings.connect:
-            (peer,) = node.peers.values()
-            self._dialer = Dialer(peer, settings.connect, self._context, pump, os.urandom)
-            # At once: the first handshake message is on its way while the interface is being set up.
-            self._dialer.start(time.monotonic())
+        self._call(node, pump, self._context)
         if settings.mesh:
-            from caetun.daemon.mesh import make_mesh
-            from caetun.session.channel import Kind
-
-            self._mesh = make_mesh(
-                settings, node, pump, self._context, lambda ident, name: make_peer(settings, node, device, ident, name)
-            )
-            self._negotiations.services.add(Kind.MESH, self._mesh)
+            self._join_mesh(node, pump, self._context, device)
         self._authentication.start()
         self._signals()
-        self._set_up_device(device, mtu)
-        if settings.route:
-            self._lead(device.name)
-        self._steward = steward
-        steer(steward, device, settings, self._negotiations.own_addresses)
-        if steward is not None:
-            self._negotiations.on_names(lambda _, assigned: follow(steward, self._settings, assigned), steward.started)
-        if settings.bridge is not None:
-            self._bridge = LinuxBridge(settings.bridge)
-            self._bridge.join(device.name)
-        status = Status(node, self.drops, lambda: self._dialer, self._negotiations, self._pipeline)
-        self._control = Control(self._loop, socket_path(device.name), status, self._authentication.revoke)
+        self._host.set_up(self._negotiations, mtu)
+        self._answer_questions(node, device.name, self._negotiations, self._authentication)
+        self._announce(device, mtu)
+        self._watch = self._watch_network()
+        pump.start()
+
+    def _call(self, node: Node, pump: Pump, context: Context) -> None:
+        """Listen, and call."""
+        settings = self._settings
+        for where in settings.listen:
+            self._listen(where, context)
+        if settings.connect:
+            (peer,) = node.peers.values()
+            self._dialer = Dialer(peer, settings.connect, context, pump, os.urandom)
+            # At once: the first handshake message is on its way while the interface is being set up.
+            self._dialer.start(time.monotonic())
+
+    def _join_mesh(self, node: Node, pump: Pump, context: Context, device: TunTap) -> None:
+        from caetun.daemon.mesh import make_mesh
+        from caetun.session.channel import Kind
+
+        settings = self._settings
+        assert self._negotiations is not None
+        self._mesh = make_mesh(
+            settings, node, pump, context, lambda ident, name: make_peer(settings, node, device, ident, name)
+        )
+        self._negotiations.services.add(Kind.MESH, self._mesh)
+
+    def _answer_questions(
+        self, node: Node, name: str, negotiations: Negotiations, authentication: Authentication
+    ) -> None:
+        """Open the control socket, if that is possible."""
+        # Imported here: the first datagram is on its way by now.
+        from caetun.daemon.control import Control
+        from caetun.daemon.status import Status
+
+        status = Status(node, self.drops, lambda: self._dialer, negotiations, self._pipeline)
+        self._control = Control(self._loop, socket_path(name), status, authentication.revoke)
         try:
             self._control.start()
         except NetworkError as error:
             logs.event(log, logging.WARNING, "control.none", f"`caetun show` will not work: {error}")
-        self._announce(device, mtu)
-        self._watch = NetWatch(self._loop, self._network_changed)
-        pump.start()
 
-    def _open_device(self) -> TunTap:
-        """The device the settings ask for; its kind is checked against --mode."""
-        settings = self._settings
-        dev = settings.dev
-        if dev.fd is not None:
-            device = inherited_device(dev.fd, self.drops, settings.offload)
-            if settings.mode not in (None, device.mode):
-                device.close()
-                raise ConfigurationError(f"{dev}: is a {device.mode} device: use --mode {device.mode}")
-            if device.here is not True and (settings.address or self._mtu_given):
-                device.close()
-                where = "is" if device.here is False else "may be"
-                raise ConfigurationError(
-                    f"{dev}: {device.name} {where} of another network namespace: give it addresses and MTU there, "
-                    "not by --address and --mtu"
-                )
-        else:
-            mode = settings.mode
-            if mode is None:
-                mode = existing_mode(dev.name or "")
-                if mode is None:
-                    raise DeviceError(
-                        f"{dev.name}: no such device: make it first: ip tuntap add dev {dev.name} mode tun user NAME"
-                    )
-            device = open_device(dev.name, mode, self.drops, settings.offload)
-        for note in device.notes:
-            logs.event(log, logging.WARNING, "device.offload", f"{device.name}: {note}", device=device.name)
-        return device
+    def _watch_network(self) -> NetWatch:
+        from caetun.daemon.netwatch import NetWatch
+
+        return NetWatch(self._loop, self._network_changed)
 
     def _mangled(self, device: TunTap, mtu: int) -> Device:
         """The device behind the user's rules; the device itself if there are none."""
@@ -232,53 +205,6 @@ class Daemon:
             classify = getattr(peer.link, "classify", None)
             if classify is not None:
                 classify(traffic_class)
-
-    @property
-    def _mtu_given(self) -> bool:
-        return self._settings.origins.get("mtu", Origin.DEFAULT) is not Origin.DEFAULT
-
-    def _mtu(self, device: TunTap) -> int:
-        """Bytes: an interface that was there before keeps its own, unless another was asked for."""
-        settings = self._settings
-        if settings.manage_device and (device.created or self._mtu_given):
-            return settings.mtu
-        with contextlib.suppress(DeviceError):
-            # One of another network namespace cannot be asked. Where the kernel does not say, the name decides.
-            if device.here or (device.here is None and existing_mode(device.name) is device.mode):
-                return hostnet.mtu_of(device.name)
-        return settings.mtu
-
-    def _set_up_device(self, device: TunTap, mtu: int) -> None:
-        settings = self._settings
-        assert self._negotiations is not None
-        own = self._negotiations.own_addresses
-        if not settings.manage_device or not (device.created or own or self._mtu_given):
-            return
-        self._set_up_interface(device, mtu, [str(address) for address in own])
-
-    def _lead(self, name: str) -> None:
-        """Set the routes that the user asks for."""
-        self._routes = Routes(name, socket.if_nametoindex(name))
-        led = steered(self._settings)
-        plain = [network for network in self._settings.route if network not in led]
-        for failure in self._routes.assign(plain, lambda _: None):
-            logs.event(log, logging.WARNING, "route.none", f"--route: {failure}")
-
-    def _set_up_interface(self, device: TunTap, mtu: int, addresses: Sequence[str] = ()) -> hostnet.Interface:
-        interface = self._interface = hostnet.Interface(device.name, device.mode, keep=not device.created)
-        assert self._negotiations is not None
-        if device.created and self._negotiations.hardware_address:
-            interface.identify(self._negotiations.hardware_address)
-        interface.set_up(mtu, addresses, SUPERFRAME)
-        return interface
-
-    def interface(self) -> hostnet.Interface:
-        """The device's, so that what a server assigns can be set on it. Raises DeviceError."""
-        device = self._device
-        assert device is not None
-        if not self._settings.manage_device or device.here is False:
-            raise DeviceError(f"{device.name}: is somebody else's: its addresses and MTU are set there")
-        return self._interface or self._set_up_interface(device, self._mtu(device))
 
     def _listen(self, where: Endpoint, context: Context) -> None:
         """Wait for far ends, by one transport."""
@@ -343,8 +269,7 @@ class Daemon:
         if self._dialer is not None:
             self._dialer.network_changed(time.monotonic())
         self._pump.network_changed()
-        if self._steward is not None:
-            self._steward.refresh()
+        self._host.network_changed()
 
     def unused(self, link: Link) -> None:
         """A link is not needed any more."""
@@ -383,7 +308,7 @@ class Daemon:
         except CaeTunError as error:
             logs.event(log, logging.ERROR, "reload.failed", f"configuration unchanged: {error}")
             return
-        self._settings = fresh
+        self._settings = self._host.settings = fresh
         logs.set_up(fresh.log_level, fresh.log_format)
         text = "configuration read again: " + (f"changed {', '.join(applied)}" if applied else "nothing to change")
         if applied and self._negotiations is not None:
@@ -415,8 +340,6 @@ class Daemon:
         for part in (self._control, self._watch, self._negotiations, self._authentication, self._mesh):
             if part is not None:
                 part.close()
-        if self._bridge is not None:
-            self._bridge.close()
         if self._dialer is not None:
             self._dialer.close()
         for endpoint in self._endpoints:
@@ -425,16 +348,7 @@ class Daemon:
             for shared in self._context.shared.values():
                 if hasattr(shared, "close"):
                     shared.close()
-        if self._steward is not None:
-            self._steward.close(failed=self.failure is not None)
-        for changed in (self._routes, self._interface):
-            if changed is not None:
-                try:
-                    changed.undo()
-                except DeviceError as error:
-                    logs.event(log, logging.WARNING, "device.left", str(error))
-        if self._device is not None:
-            self._device.close()
+        self._host.close(failed=self.failure is not None)
         self._repeated.flush(math.inf)
         for number in SIGNALS:
             self._loop.remove_signal_handler(number)

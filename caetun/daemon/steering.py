@@ -9,9 +9,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING
 
 from caetun import logs, runtime
-from caetun.daemon import hostnet
 from caetun.daemon import loop as loops
-from caetun.daemon.routes import outer_addresses, takes_along
 from caetun.errors import CaeTunError, ConfigurationError
 from caetun.types import Mode
 
@@ -71,6 +69,8 @@ def steer(
     `own`: the addresses that the device has been given.
     """
     if steward is not None:
+        from caetun.daemon.hostnet import interfaces_of
+
         if device.here is not True:
             if not _wished(settings):
                 return
@@ -78,7 +78,7 @@ def steer(
                 f"{settings.dev}: {device.name} is of another network: --gateway, --dns, --masquerade and a --route to "
                 "where the far end is act here"
             )
-        known = own if device.created else tuple(hostnet.interfaces_of(device.name))
+        known = own if device.created else tuple(interfaces_of(device.name))
         try:
             steward.start(device.name, known)
         except CaeTunError as error:
@@ -99,6 +99,11 @@ def _wished(settings: Settings) -> bool:
 
 def steered(settings: Settings) -> tuple[Network, ...]:
     """Those of --route that need rules, as the tunnel's own packets would go into the tunnel."""
+    if not settings.route:
+        return ()
+    # Imported here: most tunnels have none.
+    from caetun.daemon.routes import outer_addresses, takes_along
+
     outside = outer_addresses(settings)
     return tuple(each for each in settings.route if takes_along(each, outside))
 

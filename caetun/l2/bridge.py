@@ -17,10 +17,10 @@ A superframe is one frame here: TCP is decided once for 64 KiB.
 
 from __future__ import annotations
 
-from math import inf
 from typing import Final
 
 from caetun.l2.fdb import REFRESH, Fdb, Learned
+from caetun.l2.flapping import Flapping
 from caetun.l2.guard import Guard
 from caetun.l2.healing import Healing
 from caetun.l2.loop import DESTINATION, PROBE_SECONDS, LoopProbes
@@ -40,7 +40,14 @@ _RESERVED: Final = bytes.fromhex("0180c20000")
 _PAUSE: Final = 0x01
 _BPDU: Final = 0x00
 _BROADCAST: Final = b"\xff" * 6
-_NEWS: Final = (Learned.NEW, Learned.MOVED)
+
+# whose frames go no further, and whose entry is another than it was
+_REFUSED: Final = {
+    Learned.NEVER: DropReason.BRIDGE_SOURCE,
+    Learned.PINNED: DropReason.BRIDGE_PINNED,
+    Learned.HELD: DropReason.BRIDGE_FLAPPING,
+}
+_NEWS: Final = (Learned.NEW, Learned.MOVED, Learned.FLAPPING)
 
 # chosen by us
 MUTE_SECONDS: Final = 30.0
@@ -51,8 +58,6 @@ MAX_PROBED: Final = 32
 """VLANs of a port that a loop is looked for in at a time; with more in use, they take turns."""
 MAX_NOTICES: Final = 256
 """Notices kept until somebody takes them: each of them can be had by who sends the right frames."""
-TELL_SECONDS: Final = 5.0
-"""People hear of a flapping address so often: in a loop it is one after the other. Counters have them all."""
 FULL_FRAME: Final = 1600
 """Bytes: what is longer counts as several frames in storm control, as it is where it leaves a device in pieces."""
 MAX_WAITING: Final = 1024
@@ -85,7 +90,7 @@ class Bridge:
         self._known: dict[tuple[int, int, bytes], tuple[float, Egress]] = {}
         """(ingress port, VLAN, destination and source) -> (until when, where): frames between known hosts."""
         self._probe_at = 0.0
-        self._flapping_told_at = -inf
+        self._flapping = Flapping(self._tell)
         self.notices: list[Notice] = []
         """What has happened since somebody last took these."""
         self._waiting: list[Emission] = []
@@ -126,6 +131,7 @@ class Bridge:
         self.guard.remove_port(number)
         self.fdb.flush(port=number)
         self.fdb.limit_port(number, None)
+        self._flapping.forget_port(number)
         self.snooping.port_down(number)
         self._changed()
 
@@ -252,27 +258,19 @@ class Bridge:
 
     def _acceptable(self, learned: Learned, number: int, source: bytes, now: float) -> bool:
         """Whether a frame is forwarded although its source is not simply known."""
-        match learned:
-            case Learned.NEVER:
-                self._drops.count(DropReason.BRIDGE_SOURCE)
-                return False
-            case Learned.PINNED:
-                self._drops.count(DropReason.BRIDGE_PINNED)
-                return False
-            case Learned.HELD:
-                self._drops.count(DropReason.BRIDGE_FLAPPING)
-                return False
-            case Learned.FLAPPING:
-                self._drops.count(DropReason.BRIDGE_FLAPPING)
-                name = self._ports[number].settings.name
-                if now - self._flapping_told_at >= TELL_SECONDS:
-                    self._flapping_told_at = now
-                    what = f"{source.hex(':')} keeps moving, now to {name}"
-                    self._tell(Notice("warning", "bridge.flapping", f"{what}: a loop, or one address twice; held"))
-                return False
-            case Learned.FULL:
-                self._drops.count(DropReason.BRIDGE_FDB_FULL)  # the frame goes on: only its source is not remembered
-        return True
+        reason = _REFUSED.get(learned)
+        if learned is Learned.FLAPPING:
+            home, intruder = self.fdb.flapped
+            reason = DropReason.BRIDGE_FLAPPING if number == intruder else None
+            if intruder in self._ports and home in self._ports:
+                names = self._ports[home].settings.name, self._ports[intruder].settings.name
+                if self._flapping.began(source, intruder, names, now):
+                    self._probe_at, self._stirred = now, True  # if it is a loop, a probe says so at once
+        elif learned is Learned.FULL:
+            self._drops.count(DropReason.BRIDGE_FDB_FULL)  # only its source is not remembered
+        if reason is not None:
+            self._drops.count(reason)
+        return reason is None
 
     # loops
 
@@ -283,10 +281,8 @@ class Bridge:
             return returned is not None
         sent_by = returned.port
         names = [self._ports[each].settings.name for each in (sent_by, number) if each in self._ports]
-        if number == sent_by:
-            text = f"what leaves by {names[0]} comes back by it"
-        else:
-            text = f"{' and '.join(names)} are also joined by another way"
+        both = f"{' and '.join(names)} are also joined by another way"
+        text = f"what leaves by {names[0]} comes back by it" if number == sent_by else both
         self._mute(max(number, sent_by), f"loop: {text}", now)
         return True
 
@@ -313,6 +309,7 @@ class Bridge:
         """Hosts may be behind other ports than they were: by a loop they were seen, and maybe held, where they are not,
         and by what is joined outside they are reached by one port while the other one is muted."""
         self.fdb.flush()
+        self._flapping.clear()
         for number, port in self._ports.items():
             if not port.muted:
                 self.snooping.topology_changed(number, now)
@@ -357,6 +354,8 @@ class Bridge:
     def tick(self, now: float) -> tuple[list[Emission], list[Wanted]]:
         """Let timers run out: frames of the bridge's own, and queries to be sent to all ports of their VLAN."""
         self._unmute(now)
+        for number, why in self._flapping.loops(now):
+            self._mute(number, why, now)
         self._stirred = False
         emissions, self._waiting = self._waiting + self._announced(now), []
         self.neighbours.expire(now)
@@ -393,7 +392,7 @@ class Bridge:
         """When `tick` next has something to do."""
         if self.waiting:
             return 0.0
-        due = [self.fdb.next_deadline(), self.snooping.next_deadline(), self._healing.next_deadline()]
+        due = [each.next_deadline() for each in (self.fdb, self.snooping, self._healing, self._flapping)]
         due += [port.muted_until for port in self._ports.values() if port.muted]
         if self._probing:
             due.append(self._probe_at)

@@ -2,7 +2,8 @@
 
 One table a VLAN, so that the same address may live on two networks. Learned entries age; static ones do not, and are
 not moved. An address that keeps moving between two ports is a loop, or somebody who wants another's frames: it is held
-where it was for a while, and the move reported.
+at home for a while, and the move reported. Its home is where it was first seen, until it has stayed elsewhere for the
+ageing time: so whoever sends the more does not get it.
 
     learn:  source address, port  ->  Learned.KNOWN | NEW | MOVED | PINNED | HELD | FLAPPING | FULL | NEVER
     lookup: destination address   ->  port, or None: flood
@@ -35,7 +36,7 @@ FLAP_MOVES: Final = 4
 FLAP_WINDOW: Final = 5.0
 """Seconds."""
 FLAP_HOLD: Final = 30.0
-"""Seconds that a flapping address stays where it was first seen."""
+"""Seconds that a flapping address stays at home."""
 
 
 class Learned(enum.Enum):
@@ -49,7 +50,7 @@ class Learned(enum.Enum):
     HELD = "held"
     """It has moved too often, and is held at another port."""
     FLAPPING = "flapping"
-    """It has moved too often, and is held at its older port from now on."""
+    """It has moved too often, and is held at home from now on: `Fdb.flapped` says which ports."""
     FULL = "full"
     """There is no room: the frame is forwarded, its source not remembered."""
     NEVER = "never"
@@ -59,15 +60,18 @@ class Learned(enum.Enum):
 class Entry:
     """Where one address is."""
 
-    __slots__ = ("held_until", "moves", "moving_since", "port", "seen_at", "static")
+    __slots__ = ("held_until", "home", "moves", "moving_since", "port", "seen_at", "static")
 
     def __init__(self, port: int, now: float, static: bool = False) -> None:
         self.port = port
+        self.home = port
+        """Where it was before it began to move."""
         self.seen_at = now
         self.static = static
         self.moves = 0
         """Since `moving_since`."""
         self.moving_since = now
+        """When it came, or when the last `FLAP_WINDOW` with moves began."""
         self.held_until = 0.0
 
 
@@ -96,6 +100,8 @@ class Fdb:
         self._made_room_at = -REFRESH
         self.learned = 0
         """Entries that are not static."""
+        self.flapped = 0, 0
+        """Home and other port of the address that `learn` has called flapping last."""
 
     def __len__(self) -> int:
         return sum(len(table) for table in self._tables.values())
@@ -152,8 +158,7 @@ class Fdb:
         return Learned.NEW
 
     def _has_no_room(self, port: int) -> bool:
-        at_port = self._per_port.get(port, 0)
-        return self.learned >= self.limit or at_port >= self._port_limits.get(port, self.limit)
+        return self.learned >= self.limit or self._is_full(port)
 
     def _move(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> Learned:
         if entry.static:
@@ -163,20 +168,32 @@ class Fdb:
         if now >= entry.seen_at + self.ageing:
             self._forget(vlan, key, entry)
             return self._add(vlan, key, port, now)
-        if self._per_port.get(port, 0) >= self._port_limits.get(port, self.limit):
+        if self._is_full(port):
             return Learned.FULL
         if now - entry.moving_since > FLAP_WINDOW:
+            if now - entry.moving_since >= self.ageing:
+                entry.home = entry.port
             entry.moves, entry.moving_since = 0, now
         entry.moves += 1
-        if entry.moves >= self._most_moves:
-            entry.held_until = now + FLAP_HOLD
-            entry.moves = 0
-            return Learned.FLAPPING
+        if entry.moves < self._most_moves:
+            self._place(vlan, key, entry, port, now)
+            return Learned.MOVED
+        if entry.home not in (entry.port, port) and self._is_full(entry.home):
+            entry.home = entry.port  # others have taken its place meanwhile
+        self.flapped = entry.home, entry.port if port == entry.home else port
+        self._place(vlan, key, entry, entry.home, now)
+        entry.held_until = now + FLAP_HOLD
+        entry.moves = 0
+        return Learned.FLAPPING
+
+    def _is_full(self, port: int) -> bool:
+        return self._per_port.get(port, 0) >= self._port_limits.get(port, self.limit)
+
+    def _place(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> None:
         self._count(entry.port, -1)
         self._count(port, 1)
         entry.port, entry.seen_at = port, now
         self._tables[vlan].move_to_end(key)
-        return Learned.MOVED
 
     def _count(self, port: int, change: int) -> None:
         count = self._per_port.get(port, 0) + change
@@ -215,6 +232,10 @@ class Fdb:
         ]
         for number, key, entry in wanted:
             self._forget(number, key, entry)
+        for table in self._tables.values():
+            for entry in table.values():
+                if entry.home == port:
+                    entry.home = entry.port  # the port is gone
         return len(wanted)
 
     def expire(self, now: float) -> int:

@@ -248,9 +248,10 @@ class Snooping:
         if not querier.live(now):
             return To.ALL
         members = table.members(vlan, group, source)
-        if members is None:
-            return self._unregistered(routers)
-        return members | self._routers(routers)
+        wanted = self._unregistered(routers) if members is None else members | self._routers(routers)
+        if not wanted or wanted is To.NOBODY:
+            self._drops.count(DropReason.MULTICAST_UNWANTED)
+        return wanted
 
     def _unregistered(self, routers: dict[int, float]) -> frozenset[int] | To:
         match self.settings.unregistered:

@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from caetun.board import LOCAL, Batches, Parcel, parted
 from caetun.l3.answers import Answers, Lost
+from caetun.l3.sorter import Sorter
 from caetun.l3.table import UNKNOWN, VACANT, Network, Route, Table
 from caetun.types import Buffer, DropReason, Drops, Iovec
 from caetun.wire import ip
@@ -219,7 +220,7 @@ class Router:
         first = verdicts[0].ports
         if first and all(verdict.ports is first or verdict.ports == first for verdict in verdicts):
             return [Parcel(first, batch)]
-        sorter = _Sorter(self._batches)
+        sorter = Sorter(self._batches)
         for (frame, header), verdict in zip(batch.frames(), verdicts, strict=True):
             if verdict.ports:
                 sorter.add(verdict.ports, (header, frame))
@@ -255,7 +256,7 @@ class Router:
         if known is None:
             known = self._inward[port] = {}
         local: list[Iovec] = []
-        sorter: _Sorter | None = None
+        sorter: Sorter | None = None
         for frame in frames:
             packet = frame[1] if len(frame[0]) == VNET_SIZE else memoryview(frame[0])[VNET_SIZE:]
             if packet[0] >> 4 == ip.IPV4:
@@ -276,7 +277,7 @@ class Router:
                 self._relayed.add(verdict.relayed)
             elif verdict.ports and ip.hops(packet, 0) > 1:
                 if sorter is None:
-                    sorter = _Sorter(self._batches)
+                    sorter = Sorter(self._batches)
                 sorter.add(verdict.ports, parted(frame), forwarded=True)
             else:
                 self._refuse(verdict, frame, port, now)
@@ -345,7 +346,7 @@ class Router:
         """ICMP errors: for the host, and for peers."""
         self._batches.reclaim()
         local: list[Iovec] = []
-        sorter = _Sorter(self._batches)
+        sorter = Sorter(self._batches)
         for port, packet in self._waiting:
             if port == LOCAL:
                 local.append((NO_OFFLOAD, packet))
@@ -380,22 +381,3 @@ class Router:
         if port in self._up and port not in self._suspect:
             return "up"
         return "down" if self._hub is None or port == self._hub else "by the hub"
-
-
-class _Sorter:
-    """Puts packets into one batch for each peer they go to."""
-
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-        self._open: dict[tuple[int, ...], Batch] = {}
-        self.parcels: list[Parcel] = []
-
-    def add(self, ports: tuple[int, ...], frame: Iovec, forwarded: bool = False) -> None:
-        """A packet and where it goes; one that is `forwarded` has one hop less to go."""
-        batch = self._open.get(ports)
-        if batch is None or batch.full:
-            batch = self._open[ports] = self._batches.lend()
-            self.parcels.append(Parcel(ports, batch))
-        batch.append_parts(frame[0], frame[1:])
-        if forwarded:
-            ip.take_hop(batch.buffer, batch.starts[-1] + HEAD_SIZE)

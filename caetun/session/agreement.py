@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from caetun.errors import Refused
 from caetun.session import kem
-from caetun.session.handshake import Policy, PostQuantum
 from caetun.session.noise import DhKey, Entropy
+from caetun.session.security import Policy, PostQuantum
 from caetun.types import DropReason
 from caetun.wire import tls
 from caetun.wire.hello import Greeting, Hello, decode_greeting, encode_greeting

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from caetun.session.handshake import Cipher
 from caetun.session.retry import Retry
+from caetun.session.security import Cipher
 
 # chosen by us
 _BEST_ROUNDS: Final = 2

@@ -10,12 +10,9 @@ handshakes succeed, and the caller has two sets of keys to choose from.
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Final
 
 from caetun.errors import ConfigurationError, PeerError, Refused
 from caetun.session import kem
@@ -25,6 +22,8 @@ from caetun.session.freshness import Freshness
 from caetun.session.identity import NO_PSK, Identity, PeerId, SecretIdentity, StaticIdentity
 from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy, HandshakeState, Keys
+from caetun.session.pending import ATTEMPT_SECONDS, Pending
+from caetun.session.security import Answer, Cipher, Established, Policy, PostQuantum, Refusal, Security
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.handshake import (
     Header,
@@ -47,24 +46,11 @@ __all__ = [
     "PeerId",
     "Policy",
     "PostQuantum",
+    "Refusal",
     "SecretIdentity",
+    "Security",
     "StaticIdentity",
 ]
-
-
-class Cipher(enum.StrEnum):
-    """What seals records."""
-
-    AES_GCM = "aes-gcm"
-    CHACHA20_POLY1305 = "chacha20-poly1305"
-
-
-class PostQuantum(enum.StrEnum):
-    """Whether ML-KEM-768 takes part: if both sides have it, or else no handshake, or never."""
-
-    AUTO = "auto"
-    REQUIRE = "require"
-    OFF = "off"
 
 
 # fixed by the specification
@@ -72,115 +58,6 @@ PROLOGUE: Final = b"caetun 1"
 SUITES: Final = {Cipher.AES_GCM: 1, Cipher.CHACHA20_POLY1305: 2}
 _NOISE_NAMES: Final = {Cipher.AES_GCM: "AESGCM_SHA256", Cipher.CHACHA20_POLY1305: "ChaChaPoly_BLAKE2s"}
 _CIPHERS: Final = {number: cipher for cipher, number in SUITES.items()}
-
-# chosen by us
-ATTEMPT_SECONDS: Final = 20.0
-"""How long a response is waited for: longer than between two attempts, while its far end still has the keys."""
-MAX_ATTEMPTS: Final = 12
-"""Initiations to one peer that wait for responses: on a long path the first answer comes after several of them, and
-eight links may be tried at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What we agree to."""
-
-    ciphers: tuple[Cipher, ...] = (Cipher.AES_GCM, Cipher.CHACHA20_POLY1305)
-    """Allowed ones, best first: at least one."""
-    post_quantum: PostQuantum = PostQuantum.AUTO
-
-    def preferring(self, order: Sequence[Cipher]) -> Policy:
-        """The same with the ciphers in this order, those that it does not name last."""
-        named = [cipher for cipher in order if cipher in self.ciphers]
-        rest = [cipher for cipher in self.ciphers if cipher not in named]
-        return dataclasses.replace(self, ciphers=(*named, *rest))
-
-
-@dataclass(frozen=True, slots=True)
-class Established:
-    """The outcome of a handshake."""
-
-    peer: PeerId
-    initiator: bool
-    """Whether we were."""
-    cipher: Cipher
-    send_key: bytes = field(repr=False)
-    """32 bytes."""
-    receive_key: bytes = field(repr=False)
-    """32 bytes."""
-    local_index: int
-    """What records to us carry, 32 bits."""
-    remote_index: int
-    """What records to the peer carry, 32 bits."""
-    hello: Hello
-    """The peer's."""
-    post_quantum: bool
-    """Whether ML-KEM took part."""
-    certificate: bytes = b""
-    """The one the peer has shown, DER; none with Noise."""
-
-
-class Refusal(NamedTuple):
-    """A handshake that one side has ended because of who the other is: worth a word to a person, unlike garbage."""
-
-    why: str
-    peer: PeerId | None
-    """Who was called; None if he called us."""
-    theirs: bool
-    """Whether it is the far end that refuses us."""
-
-
-class Answer(NamedTuple):
-    """What a datagram leads to."""
-
-    replies: list[bytes]
-    """Datagrams to send back to where it came from."""
-    established: Established | None = None
-    refusal: Refusal | None = None
-
-
-class Security(Protocol):
-    """A security module: handshake messages in, handshake messages, traffic keys and a peer out. Pure."""
-
-    hello: Hello
-    """Ours."""
-    drops: Drops
-
-    @property
-    def identity(self) -> object:
-        """Who we are, and whom we know."""
-
-    @property
-    def ciphers(self) -> tuple[Cipher, ...]:
-        """The allowed ones, best first."""
-
-    def initiate(self, peer: PeerId, now: float, wall: float, cipher: Cipher | None = None) -> list[bytes]:
-        """Begin a handshake with a peer, or repeat what has got no answer yet; returns datagrams of up to 1,200 bytes.
-
-        `now`: monotonic seconds; `wall`: seconds since 1970; `cipher`: an allowed one, by default the best.
-        Raises ConfigurationError if peer or cipher is not known here.
-        """
-
-    def abandon(self, peer: PeerId) -> None:
-        """Forget the attempts to this peer, if there are any."""
-
-    def forget(self, peer: PeerId) -> None:
-        """A peer is taken away."""
-
-    def estrange(self, peer: PeerId) -> None:
-        """A peer is told with the next handshake that we have forgotten what was said."""
-
-    def admit(self, key: bytes) -> PeerId:
-        """Know one more peer from now on, by its public key. Raises ConfigurationError."""
-
-    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
-        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
-
-    def receive(self, datagram: Buffer, source: str, now: float, wall: float) -> Answer:
-        """Take in a datagram of type 1, 2 or 3; whatever is wrong with it is counted in `drops`.
-
-        `source`: address, a space and the port; `now`: monotonic seconds; `wall`: seconds since 1970.
-        """
 
 
 @dataclass(slots=True)
@@ -211,10 +88,7 @@ class Handshakes:
 
         Raises ConfigurationError if `policy` allows no cipher, or requires what this machine lacks.
         """
-        if not policy.ciphers:
-            raise ConfigurationError("no cipher is allowed: name aes-gcm, chacha20-poly1305 or both")
-        if policy.post_quantum is PostQuantum.REQUIRE and not kem.supported():
-            raise ConfigurationError("post-quantum = require needs ML-KEM, which this machine's `cryptography` lacks")
+        policy.check()
         self.hello = hello
         self.drops = drops
         self._identity = identity
@@ -224,10 +98,7 @@ class Handshakes:
         self._admission = Admission(identity.target, entropy, drops)
         self._envelopes = Envelopes(identity)
         self._freshness = Freshness()
-        self._attempts: dict[int, _Attempt] = {}
-        """By local index."""
-        self._attempts_to: dict[PeerId, deque[int]] = {}
-        """Local indices, oldest first."""
+        self._attempts: Pending[_Attempt] = Pending()
         self._incarnations = Incarnations(entropy)
 
     @property
@@ -266,17 +137,12 @@ class Handshakes:
         )
         message = noise.write_message(encode_greeting(greeting))
         self._freshness.sent(noise.ephemeral)
-        self._attempts[index] = _Attempt(peer, cipher, noise, kem_key, now)
-        attempts = self._attempts_to.setdefault(peer, deque())
-        attempts.append(index)
-        if len(attempts) > MAX_ATTEMPTS:
-            del self._attempts[attempts.popleft()]
+        self._attempts.begin(peer, index, _Attempt(peer, cipher, noise, kem_key, now))
         return self._envelopes.post(peer, Header(INITIATION, SUITES[cipher], index, 0), message, now)
 
     def abandon(self, peer: PeerId) -> None:
         """Forget the attempts to this peer, if there are any: a late response is not accepted any more."""
-        for index in self._attempts_to.pop(peer, ()):
-            del self._attempts[index]
+        self._attempts.abandon(peer)
         self._envelopes.forget(peer, INITIATION)
 
     def forget(self, peer: PeerId) -> None:

@@ -15,7 +15,7 @@ from caetun.wire.record import TAG_SIZE, Record
 
 if TYPE_CHECKING:
     from caetun.session.deflation import Deflater
-    from caetun.session.handshake import Established
+    from caetun.session.security import Established
 
 # fixed by the specification (docs/wire.md, section 3)
 MAX_RECORDS: Final = 1 << 26

@@ -1,4 +1,4 @@
-"""The TLS handshakes that a node is answering: a bounded table, whose entries answer repeated flights alike."""
+"""TLS handshakes under way; and a bounded table of those that a node is answering: repeated flights alike."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
+from caetun.session.agreement import Offer
 from caetun.session.engine import TlsEngine
-from caetun.session.handshake import ATTEMPT_SECONDS, Cipher
+from caetun.session.identity import PeerId
+from caetun.session.pending import ATTEMPT_SECONDS
+from caetun.session.security import Cipher
 from caetun.wire import tls
 from caetun.wire.handshake import Header
 
 # chosen by us
+NOBODY: Final = PeerId(b"")
 MAX_SERVED: Final = 64
 """Handshakes that are being answered: some 50 KiB each."""
 MAX_SERVED_PER_HOST: Final = 8
@@ -35,6 +39,17 @@ class Channel:
             return None
         self.stream += self.engine.read()
         return tls.decode_inner(self.stream)
+
+
+@dataclass(slots=True)
+class Attempt(Channel):
+    """One that we began: `tls.py` has a table of these."""
+
+    peer: PeerId = NOBODY
+    flight: bytes = b""
+    """The newest: what is repeated."""
+    repeats: int = 0
+    offer: Offer | None = None
 
 
 @dataclass(slots=True)

@@ -16,14 +16,13 @@ from caetun.offload.cut import Cutter
 from caetun.offload.fragment import Reassembly
 from caetun.offload.join import Joiner
 from caetun.offload.validate import Validator
-from caetun.session.deflation import Deflater, deflater
 from caetun.session.keypair import KeyPair
 from caetun.session.liveness import REPORT_DUE
 from caetun.session.packing import GSO_TYPE_AT, OFFLOADS_OF_GSO, pack, soften
 from caetun.session.span import Span
 from caetun.session.unpacking import unpack
 from caetun.types import Buffer, DropReason, Drops, Iovec, Mode
-from caetun.wire import compressed, control
+from caetun.wire import control
 from caetun.wire.container import OFFLOAD_CHECKSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO, VNET_SIZE, Batch
 from caetun.wire.element import COMPRESSED, CONTROL, FRAGMENT, SEGMENT, SEGMENT_FIELDS, SUPERFRAME
 from caetun.wire.record import TAG_SIZE, Record
@@ -31,7 +30,9 @@ from caetun.wire.virtio_net import GSO_ECN, NO_OFFLOAD
 
 if TYPE_CHECKING:
     from caetun.compression.base import Method
-    from caetun.session.handshake import Established
+    from caetun.session.deflation import Deflater
+    from caetun.session.inflation import Inflater
+    from caetun.session.security import Established
 
 # chosen by us
 MAX_UNCONFIRMED: Final = 12
@@ -89,8 +90,7 @@ class Session:
         """What is inflated, by number. Numbers stay what they are: the far end knows them from a hello."""
         self._order = self._methods
         """What is deflated with, best first."""
-        self._inflating: object = None
-        """The `_opening` of the record that an element was last inflated for."""
+        self._inflater = _inflater(self._methods) if compression else None
         self._open_checksums = bool(offloads & OFFLOAD_CHECKSUM)
         self._unwanted = frozenset(gso for gso, needed in OFFLOADS_OF_GSO.items() if needed & ~offloads)
         """Each gso_type that relies on what this side did not accept; mostly none."""
@@ -117,7 +117,10 @@ class Session:
         self._order = tuple(methods)
         fresh = [method for method in methods if method not in self._methods]
         self._methods = (*self._methods, *fresh)[:MAX_METHODS]
+        self._inflater = _inflater(self._methods) if self._methods else None
         if self.current is not None:
+            from caetun.session.deflation import deflater
+
             self.current.deflater = deflater(self._order, self.current.established.hello)
         return tuple(method.name for method in self._methods)
 
@@ -127,6 +130,8 @@ class Session:
         """Take the keys of a finished handshake into use; returns the pairs that are of no more use."""
         pair = KeyPair(established, now)
         if self._order:
+            from caetun.session.deflation import deflater
+
             pair.deflater = deflater(self._order, established.hello)
         if established.initiator:
             return self._make_current(pair, now)
@@ -194,7 +199,12 @@ class Session:
         assert pair is not None
         hello = pair.established.hello
         span = self.span.datagrams
-        room = min(max_record, hello.max_record, span * unit) - TAG_SIZE
+        room = span * unit  # the least of three, without a call of min()
+        if room > max_record:
+            room = max_record
+        if room > hello.max_record:
+            room = hello.max_record
+        room -= TAG_SIZE
         small = pair.deflater
         if small is not None and not small.rests(batch):
             return self._seal_deflated(pair, small, batch, room)
@@ -317,18 +327,13 @@ class Session:
         frames.append((safe, frame))
 
     def _inflate(self, body: memoryview) -> None:
-        """Elements that were made smaller: at most one run of them in a record, and none within another."""
-        _, frames, _ = opening = self._opening
-        if opening is self._inflating or not self._methods:
-            self._drops.count(DropReason.COMPRESSION_UNWANTED)
-            return
-        self._inflating = opening
+        """Elements that were made smaller."""
+        opening = self._opening
         try:
-            number, length, packed = compressed.decode(body)
-            if number >= len(self._methods):
-                raise Malformed(DropReason.COMPRESSION_UNWANTED, f"method {number}")
-            plain = self._methods[number].inflate(packed, length)
-            unpack(plain, self._smallest, frames, self._drops, self._other, self._open_checksums)
+            if self._inflater is None:
+                raise Malformed(DropReason.COMPRESSION_UNWANTED, "we have not said that we take any")
+            plain = self._inflater.inflate(opening, body)
+            unpack(plain, self._smallest, opening[1], self._drops, self._other, self._open_checksums)
         except Malformed as bad:
             self._drops.count(bad.reason)
 
@@ -377,3 +382,10 @@ class Session:
         if incomplete is not None:
             due.append(incomplete)
         return min(due, default=None)
+
+
+def _inflater(methods: Sequence[Method]) -> Inflater:
+    # Imported here: most tunnels compress nothing.
+    from caetun.session.inflation import Inflater
+
+    return Inflater(methods)

@@ -12,32 +12,21 @@ Pure, as `session/handshake.py`; what a library draws of the clock and of chance
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from caetun.errors import ConfigurationError, Malformed, PeerError, Refused
-from caetun.session import kem
 from caetun.session.admission import Admission, host_of
 from caetun.session.agreement import Agreement, Offer, View
 from caetun.session.cookies import NO_MAC2, Envelopes, mac, mac1_key
 from caetun.session.engine import CertificateIdentity, Judge, TlsEngine, TlsFailure, TlsLibrary
-from caetun.session.handshake import (
-    ATTEMPT_SECONDS,
-    MAX_ATTEMPTS,
-    SUITES,
-    Answer,
-    Cipher,
-    Established,
-    Policy,
-    PostQuantum,
-    Refusal,
-)
+from caetun.session.handshake import SUITES
 from caetun.session.identity import PeerId
 from caetun.session.incarnation import Incarnations
 from caetun.session.noise import Entropy
-from caetun.session.serving import Channel, Served, Serving, opening_of
+from caetun.session.pending import ATTEMPT_SECONDS, Pending
+from caetun.session.security import Answer, Cipher, Established, Policy, Refusal
+from caetun.session.serving import Attempt, Served, Serving, opening_of
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire import tls
 from caetun.wire.handshake import (
@@ -57,24 +46,12 @@ from caetun.wire.record import COOKIE_REPLY, INITIATION, RESPONSE
 _CIPHERS: Final = {number: cipher for cipher, number in SUITES.items()}
 
 # chosen by us
-NOBODY: Final = PeerId(b"")
 MAX_REPEATS: Final = 4
 """How often a flight is repeated before another attempt is begun beside it: the far end may have been restarted."""
 AMPLIFICATION: Final = 3
 """How many times longer than a first flight its answer may be without a cookie (RFC 9000, section 8.1)."""
 ANSWER_OVERHEAD: Final = 900
 """Bytes of an answer to a first flight beside the certificates."""
-
-
-@dataclass(slots=True)
-class _Attempt(Channel):
-    """One that we began."""
-
-    peer: PeerId = NOBODY
-    flight: bytes = b""
-    """The newest: what is repeated."""
-    repeats: int = 0
-    offer: Offer | None = None
 
 
 class TlsHandshakes:
@@ -93,10 +70,7 @@ class TlsHandshakes:
         drops: Drops,
     ) -> None:
         """As of `Handshakes`. Raises ConfigurationError."""
-        if not policy.ciphers:
-            raise ConfigurationError("no cipher is allowed: name aes-gcm, chacha20-poly1305 or both")
-        if policy.post_quantum is PostQuantum.REQUIRE and not kem.supported():
-            raise ConfigurationError("post-quantum = require needs ML-KEM, which this machine's `cryptography` lacks")
+        policy.check()
         self.hello = hello
         self.drops = drops
         self._library = library
@@ -109,10 +83,7 @@ class TlsHandshakes:
         self._agreement = Agreement(policy, identity.psk, entropy)
         self._incarnations = Incarnations(entropy)
         self._long = library.chain_size + ANSWER_OVERHEAD > AMPLIFICATION * MAX_DATAGRAM
-        self._attempts: dict[int, _Attempt] = {}
-        """By local index."""
-        self._attempts_to: dict[PeerId, deque[int]] = {}
-        """Local indices, oldest first."""
+        self._attempts: Pending[Attempt] = Pending()
         self._serving = Serving()
 
     @property
@@ -139,9 +110,8 @@ class TlsHandshakes:
             raise ConfigurationError(f"the cipher {cipher} is not allowed here")
         if peer not in self._identity.peers:
             raise ConfigurationError("no peer has this name")
-        attempts = self._attempts_to.setdefault(peer, deque())
-        if attempts:
-            index = attempts[-1]
+        index = self._attempts.newest(peer)
+        if index is not None:
             newest = self._attempts[index]
             fresh = now - newest.started < ATTEMPT_SECONDS and newest.repeats < MAX_REPEATS
             if newest.cipher is cipher and fresh:
@@ -149,22 +119,18 @@ class TlsHandshakes:
                 return self._post(index, newest, now)
         engine = self._library.client()
         index = self._fresh_index()
-        attempt = _Attempt(engine, cipher, now, peer=peer, flight=tls.encode_flight(engine.step(b""), first=True))
-        self._attempts[index] = attempt
-        attempts.append(index)
-        if len(attempts) > MAX_ATTEMPTS:
-            del self._attempts[attempts.popleft()]
+        attempt = Attempt(engine, cipher, now, peer=peer, flight=tls.encode_flight(engine.step(b""), first=True))
+        self._attempts.begin(peer, index, attempt)
         return self._post(index, attempt, now)
 
-    def _post(self, index: int, attempt: _Attempt, now: float) -> list[bytes]:
+    def _post(self, index: int, attempt: Attempt, now: float) -> list[bytes]:
         suite = tls.encode_suite(SUITES[attempt.cipher], attempt.exchange)
         header = Header(INITIATION, suite, index, attempt.remote_index)
         return self._envelopes.post(attempt.peer, header, attempt.flight, now)
 
     def abandon(self, peer: PeerId) -> None:
         """Forget the attempts to this peer, if there are any: a late response is not accepted any more."""
-        for index in self._attempts_to.pop(peer, ()):
-            del self._attempts[index]
+        self._attempts.abandon(peer)
         self._envelopes.forget(peer, INITIATION)
 
     def forget(self, peer: PeerId) -> None:
@@ -315,7 +281,7 @@ class TlsHandshakes:
 
     # initiator again
 
-    def _expected(self, header: Header, exchange: int, now: float) -> _Attempt:
+    def _expected(self, header: Header, exchange: int, now: float) -> Attempt:
         """The attempt that a response answers; raises Refused."""
         attempt = self._attempts.get(header.receiver)
         if attempt is None or now - attempt.started >= ATTEMPT_SECONDS or exchange != attempt.exchange:
@@ -324,7 +290,7 @@ class TlsHandshakes:
             raise Refused(DropReason.HANDSHAKE_UNEXPECTED, "a response of somebody else")
         return attempt
 
-    def _proceed(self, attempt: _Attempt, header: Header, message: bytes, now: float, wall: float) -> Answer:
+    def _proceed(self, attempt: Attempt, header: Header, message: bytes, now: float, wall: float) -> Answer:
         """Take in a response: the next flight, or the outcome. Raises PeerError, and then still waits."""
         records = tls.decode_flight(message)
         index, flight = header.receiver, b""
@@ -348,7 +314,7 @@ class TlsHandshakes:
             return self._give_up(index, attempt, TlsFailure(str(malformed)), now)
         return Answer(self._next_flight(index, attempt, flight, now))
 
-    def _next_flight(self, index: int, attempt: _Attempt, flight: bytes, now: float) -> list[bytes]:
+    def _next_flight(self, index: int, attempt: Attempt, flight: bytes, now: float) -> list[bytes]:
         if not flight or attempt.exchange == tls.MAX_EXCHANGES:
             return []
         attempt.exchange += 1
@@ -356,18 +322,17 @@ class TlsHandshakes:
         attempt.flight = tls.encode_flight(flight, first=False)
         return self._post(index, attempt, now)
 
-    def _give_up(self, index: int, attempt: _Attempt, failure: TlsFailure, now: float) -> Answer:
+    def _give_up(self, index: int, attempt: Attempt, failure: TlsFailure, now: float) -> Answer:
         """A handshake of ours has failed: tell the far end, and forget it."""
         replies = self._next_flight(index, attempt, failure.flight, now)
         refusal = self._failed(failure, attempt.peer)
         self._envelopes.forget(attempt.peer, INITIATION)
-        self._attempts_to[attempt.peer].remove(index)
-        del self._attempts[index]
+        self._attempts.end(attempt.peer, index)
         if refusal is not None:
             self.abandon(attempt.peer)
         return Answer(replies, None, refusal)
 
-    def _offer(self, attempt: _Attempt, wall: float) -> Offer:
+    def _offer(self, attempt: Attempt, wall: float) -> Offer:
         """Our part, now that we know who the far end is. Raises TlsFailure if it is another one."""
         try:
             names = self._judged(attempt.engine, wall)
@@ -379,7 +344,7 @@ class TlsHandshakes:
             raise self._refusal(attempt.engine, refused) from None
         return self._agreement.propose(self._incarnations.hello_to(attempt.peer, self.hello), wall)
 
-    def _conclude(self, index: int, attempt: _Attempt, theirs: tls.InnerGreeting) -> Established:
+    def _conclude(self, index: int, attempt: Attempt, theirs: tls.InnerGreeting) -> Established:
         """The end of a handshake of ours. Raises TlsFailure."""
         assert attempt.offer is not None
         certificate = attempt.engine.certificates[0]

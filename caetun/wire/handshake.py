@@ -37,7 +37,6 @@ from typing import Final, NamedTuple
 from caetun.errors import Malformed
 from caetun.types import Buffer, DropReason
 from caetun.wire.record import COOKIE_REPLY, INITIATION, RESPONSE
-from caetun.wire.tls import MAX_FLIGHT_PARTS
 
 # fixed by the specification
 MAC_SIZE: Final = 16
@@ -46,6 +45,8 @@ SALT_SIZE: Final = 24
 SEALED_COOKIE_SIZE: Final = 32
 EPHEMERAL_SIZE: Final = 32
 MAX_PARTS: Final = 4
+MAX_FLIGHT_PARTS: Final = 16
+"""Pieces of one flight of TLS: 18 KiB, a chain of three certificates with RSA keys of 4,096 bits and some to spare."""
 MAX_PART: Final = 1156
 """Bytes of a Noise message in one datagram."""
 MAX_DATAGRAM: Final = 1200

@@ -50,7 +50,7 @@ SMALLEST_MAX_RECORD: Final = 1024
 _FIELD: Final = struct.Struct(">BH")
 _TIME: Final = struct.Struct(">QI")
 _SECOND: Final = 1_000_000_000
-_METHOD: Final = re.compile(b"[a-z0-9-]{1,16}")
+_METHOD: Final = b"[a-z0-9-]{1,16}"
 _KNOWN: Final = frozenset((*LENGTHS, COMPRESSION))
 _MODES: Final = {number: mode for mode, number in MODE_NUMBERS.items()}
 
@@ -81,7 +81,7 @@ class Hello:
         ):
             raise ValueError(f"a number in {self} is out of its range")
         if len(self.compression) > MAX_METHODS or not all(
-            _METHOD.fullmatch(name.encode()) for name in self.compression
+            re.fullmatch(_METHOD, name.encode()) for name in self.compression
         ):
             raise ValueError(f"{self.compression} are too many methods of compression, or no names")
 

@@ -21,8 +21,6 @@ from caetun.errors import Malformed
 from caetun.types import DropReason
 
 # fixed by the specification
-MAX_FLIGHT_PARTS: Final = 16
-"""Pieces of one flight: 18 KiB, a chain of three certificates with RSA keys of 4,096 bits and some to spare."""
 SMALLEST_FLIGHT: Final = 1156
 """The first flight fills a datagram, so that its answer is not much longer (as in RFC 9000, section 8.1)."""
 MAX_EXCHANGES: Final = 15

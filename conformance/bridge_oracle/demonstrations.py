@@ -90,7 +90,7 @@ _FULL: Final = [
     (1, report(2, 2, GroupRecord(Kind.IS_EXCLUDE, bytes((238, 0)) + number.to_bytes(2, "big"))))
     for number in range(MAX_GROUPS_PER_PORT)
 ]
-_FLAPS: Final = [(1 + number % 2, ethernet(BROADCAST, mac(2), 0x0806, bytes(28))) for number in range(FLAP_MOVES + 1)]
+_FLAPS: Final = [(1 + number % 2, ethernet(BROADCAST, mac(2), 0x0806, bytes(28))) for number in range(FLAP_MOVES + 2)]
 _TO_STATIC: Final = (0, ethernet(mac(7), mac(1), 0x1234, bytes(46)))
 _FROM_STATIC: Final = (2, ethernet(BROADCAST, mac(7), 0x1234, bytes(46)))
 _STATIC: Final = Flavour(static=((mac(7), 1),))
@@ -146,7 +146,7 @@ DEMONSTRATIONS: Final = [
     Demonstration("spanning tree, by default", Flavour(ports={"bpdu": BpduPolicy.FILTER}), [], _BPDU, _ALL, set()),
     Demonstration("spanning tree, by default", Flavour(ports={"bpdu": BpduPolicy.BLOCK}), [_BPDU], _ARP, _ALL, set()),
     Demonstration("storm control", _STORM, [_ARP, _ARP], _ARP, _ALL, set()),
-    Demonstration("flapping address", QUIET, _FLAPS, (0, ethernet(mac(2), mac(1), 0x1234, bytes(46))), {1}, {2}),
+    Demonstration("flapping address", QUIET, _FLAPS, (0, ethernet(mac(2), mac(1), 0x1234, bytes(46))), {2}, {1}),
     Demonstration("loop probes", QUIET, [], (0, PROBES.make(3, 0, 999.9)), _ALL, set()),
     Demonstration("loop probes", QUIET, [(3, PROBES.make(0, 0, 999.9))], _ARP, _ALL, {1, 2, 4}),
 ]

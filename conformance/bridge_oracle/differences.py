@@ -233,7 +233,8 @@ DIFFERENCES: Final = [
         "storm control", "none", "a budget for each port and class of flooded frames",
         "a storm at one site must not fill all links"),
     Difference(
-        "flapping address", "moves whenever it is seen", "held after 4 moves in 5 s", "a loop, or somebody's theft"),
+        "flapping address", "moves whenever it is seen",
+        "held at home after 4 moves in 5 s; four addresses mute the port", "a loop, or somebody's theft"),
     Difference(
         "loop probes", "none", "taken in; one that comes back mutes a port", "loops are found without a spanning tree"),
 ]

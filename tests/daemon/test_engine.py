@@ -8,7 +8,7 @@ from caetun.daemon.engine import make_core
 from caetun.devices.memory import MemoryDevice
 from caetun.keyfiles import Keys, Secret
 from caetun.l2.switchboard import Switchboard
-from caetun.settings import load
+from caetun.sources import load
 from caetun.types import Drops, Mode
 
 
@@ -27,9 +27,13 @@ def board(**flags: object) -> Switchboard | None:
 
 def test_between_two_ends_there_is_none() -> None:
     assert board() is None
+    assert board(bridge="br0") is None, "a device in a bridge is no switch"
 
 
-@pytest.mark.parametrize("flags", [{"port": "isolated"}, {"port_defaults": "role=host"}, {"vlan": "7"}])
+@pytest.mark.parametrize(
+    "flags",
+    [{"port": "isolated"}, {"port_defaults": "role=host"}, {"vlan": "7"}, {"suppression": "direct"}, {"ageing": "60"}],
+)
 def test_unless_something_is_said(flags: dict[str, object]) -> None:
     made = board(**flags)
     assert made is not None

@@ -20,7 +20,7 @@ from caetun.daemon.puller import Puller
 from caetun.daemon.services import Hands, Services, Unnegotiated
 from caetun.errors import CaeTunError, Disagreement, Malformed
 from caetun.session.channel import MET, Kind
-from caetun.settings import load
+from caetun.sources import load
 from caetun.types import DropReason, Drops, Mode
 from caetun.wire import authentication, enrolment, mesh
 

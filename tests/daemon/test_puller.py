@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from caetun.daemon.puller import FIRST_PAUSE, LONGEST_PAUSE, Puller
-from caetun.settings import load
+from caetun.sources import load
 from caetun.types import Mode
 from caetun.wire.configuration import Assigned as Told
 from caetun.wire.configuration import Push, Refused

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from caetun.daemon.routes import outer_addresses, takes_along
-from caetun.settings import load
+from caetun.sources import load
 
 HUB = [ip_address("192.0.2.1"), ip_address("2001:db8::1")]
 

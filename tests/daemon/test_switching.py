@@ -13,7 +13,7 @@ from caetun.l2.neighbours import Suppression
 from caetun.l2.policy import Source
 from caetun.l2.querier import State
 from caetun.session.identity import encode_key
-from caetun.settings import load
+from caetun.sources import load
 from caetun.types import DropReason, Drops
 from caetun.wire.membership import GroupRecord, Kind
 from tests.l2.frames import data, mac, report

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caetun.l2.bridge import MAX_PROBED, MUTE_SECONDS, NOWHERE, BpduPolicy, Bridge, PortSettings
+from caetun.l2.fdb import Fdb
+from caetun.l2.flapping import MANY, MANY_SECONDS
 from caetun.l2.loop import FRESH_SECONDS, LoopProbes
 from caetun.l2.snooping import SnoopingSettings
 from caetun.l2.storm import DEFAULTS, Rate, Storm
@@ -251,14 +253,93 @@ class TestLoops:
         assert goes(switch, 0, frame(7, BROADCAST), 10.2) == {1}
         assert goes(switch, 1, frame(8, 7), 10.3) == {0}
 
-    def test_a_flapping_address_is_held_and_told(self) -> None:
+
+class TestFlapping:
+    """Host n is behind the attic; somebody sends with its address by another port, too."""
+
+    def flap(self, switch: Bridge, host: int, port: int, now: float) -> None:
+        for number in range(10):
+            goes(switch, 1 if number % 2 == 0 else port, frame(host, BROADCAST), now + number / 10)
+
+    def test_an_address_is_held_where_it_is_at_home_and_told(self) -> None:
         drops = Drops()
         switch = bridge(drops=drops)
-        for number in range(10):
-            goes(switch, 1 + number % 2, frame(7, BROADCAST), 1.0 + number / 10)
+        self.flap(switch, 7, 2, 1.0)
         assert drops[DropReason.BRIDGE_FLAPPING] > 0
-        assert len(switch.notices) == 1
-        assert "keeps moving" in switch.notices[0].text
+        assert [notice.event for notice in switch.notices] == ["bridge.flapping"]
+        assert "02:00:00:00:00:07 of attic keeps moving to office" in switch.notices[0].text
+        assert goes(switch, 1, frame(7, BROADCAST), 3.0) == {0, 2}, "its own frames go on"
+        assert goes(switch, 0, frame(8, 7), 3.0) == {1}
+        assert switch.muted == []
+
+    def test_the_frame_that_brings_it_home_goes_on(self) -> None:
+        switch = bridge()
+        egress = [goes(switch, port, frame(7, BROADCAST), 1.0 + turn / 10) for turn, port in enumerate((1, 2, 1, 2, 1))]
+        assert egress == [{0, 2}, {0, 1}, {0, 2}, {0, 1}, {0, 2}]
+        assert goes(switch, 2, frame(7, BROADCAST), 2.0) == set()
+
+    def test_many_addresses_mute_the_port_they_came_to(self) -> None:
+        switch = bridge(*(PortSettings(name) for name in ("local", "attic", "office", "shed")))
+        for host in range(MANY):
+            self.flap(switch, host, 2, 1.0 + host / 10)
+        assert switch.muted == [], "a probe could come back"
+        switch.tick(2.0 + MANY)
+        assert switch.muted == [2]
+        muted = [notice for notice in switch.notices if notice.event == "bridge.muted"]
+        assert [notice.level for notice in muted] == ["error"]
+        assert "4 addresses of attic keep coming by office: office is muted for 30 s" in muted[0].text
+        assert goes(switch, 3, frame(99, BROADCAST), 6.0) == {0, 1}
+        switch.tick(2.0 + MANY + MUTE_SECONDS)
+        assert switch.muted == []
+        assert goes(switch, 3, frame(99, BROADCAST), 40.0) == {0, 1, 2}
+
+    def test_a_probe_is_sent_at_once_and_what_it_says_holds(self) -> None:
+        switch = bridge()
+        switch.tick(1.0)
+        for host in range(MANY):
+            self.flap(switch, host, 1, 1.0)  # no flapping, but everybody has a home
+        for host in range(MANY):
+            for port in (2, 1, 2, 1):
+                goes(switch, port, frame(host, BROADCAST), 2.0)
+        assert switch.waiting
+        probe = next(emission.frame for emission in switch.tick(2.1)[0] if emission.port == 2)
+        goes(switch, 1, probe, 2.2)
+        assert switch.muted == [2]
+        switch.tick(10.0)
+        assert switch.muted == [2], "and no other one by addresses"
+        assert "are also joined by another way" in switch.notices[-1].text
+
+    def test_it_is_whoever_takes_addresses_of_others_also_if_his_port_is_older(self) -> None:
+        switch = bridge()
+        for host in range(MANY):
+            for turn in range(10):
+                goes(switch, 2 - turn % 2, frame(host, BROADCAST), 1.0 + host + turn / 10)
+        switch.tick(10.0)
+        assert switch.muted == [1]
+
+    def test_a_few_now_and_then_mute_nothing(self) -> None:
+        switch = bridge()
+        for host in range(20):
+            self.flap(switch, host, 2, 1.0 + host * MANY_SECONDS / (MANY - 1.5))
+            switch.tick(3.0 + host * MANY_SECONDS / (MANY - 1.5))
+        assert switch.muted == []
+
+    def test_the_device_is_not_muted(self) -> None:
+        switch = bridge()
+        for host in range(4 * MANY):
+            self.flap(switch, host, 0, 1.0 + host / 10)
+        switch.tick(4.0)
+        assert switch.muted == []
+        assert goes(switch, 2, frame(99, BROADCAST), 5.0) == {0, 1}
+
+    def test_without_the_guard_addresses_go_where_they_are_seen(self) -> None:
+        switch = Bridge(Drops(), PROBES, fdb=Fdb(flap_guard=False))
+        for number in range(3):
+            switch.add_port(number, PortSettings(f"port{number}"), 0.0)
+        for host in range(4 * MANY):
+            self.flap(switch, host, 2, 1.0)
+        switch.tick(4.0)
+        assert (switch.muted, switch.notices) == ([], [])
 
 
 class TestLoopsOfVlans:

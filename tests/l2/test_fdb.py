@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -81,11 +84,53 @@ class TestFlapping:
         fdb = Fdb()
         fdb.learn(1, A, 5, 0.0)
         assert self.flap(fdb, 0.0) == [Learned.MOVED] * (FLAP_MOVES - 1) + [Learned.FLAPPING]
-        at = fdb.lookup(1, A, 1.0)
-        other = 5 if at == 6 else 6
-        assert fdb.learn(1, A, other, 2.0) is Learned.HELD
-        assert fdb.lookup(1, A, 2.0) == at
-        assert fdb.learn(1, A, other, 1.0 + FLAP_HOLD) is Learned.MOVED
+        assert (fdb.lookup(1, A, 1.0), fdb.flapped) == (5, (5, 6))
+        assert fdb.learn(1, A, 6, 2.0) is Learned.HELD
+        assert fdb.lookup(1, A, 2.0) == 5
+        assert fdb.learn(1, A, 6, 1.0 + FLAP_HOLD) is Learned.MOVED
+
+    @pytest.mark.parametrize("takes", [range(1, 20, 2), [1, 2, 3, 5, 6, 7], [1, 2, 4, 5, 7, 8]])
+    def test_it_is_held_at_home_however_the_other_one_times_it(self, takes: Sequence[int]) -> None:
+        fdb = Fdb()
+        fdb.learn(1, A, 5, 0.0)
+        verdicts = [fdb.learn(1, A, 6 if number in takes else 5, number * 0.1) for number in range(1, 20)]
+        assert Learned.FLAPPING in verdicts
+        assert (fdb.lookup(1, A, 2.0), fdb.flapped) == (5, (5, 6))
+        assert fdb.count(5) == 1
+
+    def test_a_short_stay_elsewhere_makes_no_other_home(self) -> None:
+        fdb = Fdb()
+        fdb.learn(1, A, 5, 0.0)
+        assert fdb.learn(1, A, 6, 10.0) is Learned.MOVED
+        fdb.learn(1, A, 5, 100.0)
+        self.flap(fdb, 100.0)
+        assert fdb.lookup(1, A, 101.0) == 5
+
+    def test_a_long_stay_does(self) -> None:
+        fdb = Fdb()
+        fdb.learn(1, A, 4, 0.0)
+        for now in (10.0, 200.0, 350.0):
+            fdb.learn(1, A, 5, now)
+        self.flap(fdb, 350.0)
+        assert (fdb.lookup(1, A, 351.0), fdb.flapped) == (5, (5, 6))
+
+    def test_a_port_that_is_gone_is_nobodys_home(self) -> None:
+        fdb = Fdb()
+        fdb.learn(1, A, 4, 0.0)
+        fdb.learn(1, A, 5, 10.0)
+        fdb.flush(port=4)
+        self.flap(fdb, 20.0)
+        assert fdb.lookup(1, A, 21.0) == 5
+
+    def test_a_home_where_others_have_taken_the_place_is_left(self) -> None:
+        fdb = Fdb()
+        fdb.limit_port(4, 1)
+        fdb.learn(1, A, 4, 0.0)
+        fdb.learn(1, A, 5, 10.0)
+        fdb.learn(1, B, 4, 11.0)
+        self.flap(fdb, 20.0)
+        assert fdb.lookup(1, A, 21.0) in (5, 6)
+        assert (fdb.count(4), len(fdb)) == (1, 2)
 
     def test_slow_roaming_is_no_flapping(self) -> None:
         fdb = Fdb()

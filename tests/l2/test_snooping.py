@@ -198,6 +198,21 @@ class TestData:
         where(bridge, query(9, GENERAL), port=4)
         assert where(bridge, data(5, GROUP)) == egress
 
+    @pytest.mark.parametrize(("policy", "counted"), list(zip(Unregistered, (0, 1, 1), strict=True)))
+    def test_212_3_what_goes_nowhere_is_counted(self, policy: Unregistered, counted: int) -> None:
+        drops = Drops()
+        where(snooping(drops, unregistered=policy), data(5, GROUP))
+        assert drops[DropReason.MULTICAST_UNWANTED] == counted
+
+    def test_212_7_also_what_its_members_do_not_want_of_a_source(self) -> None:
+        drops = Drops()
+        bridge = snooping(drops)
+        where(bridge, report(3, 3, GroupRecord(Kind.ALLOW, GROUP, (ipv4(6),))), port=3)
+        assert where(bridge, data(6, GROUP)) == frozenset({3})
+        assert drops == {}
+        assert where(bridge, data(5, GROUP)) == frozenset()
+        assert drops == {DropReason.MULTICAST_UNWANTED: 1}
+
     def test_212_4_what_is_not_ip_goes_to_all(self) -> None:
         assert where(snooping(), ethernet(b"\x09\0\x07\0\0\0", mac(1), 0x809B, bytes(46))) is To.ALL
 

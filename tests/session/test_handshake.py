@@ -14,19 +14,10 @@ import pytest
 from caetun.errors import ConfigurationError
 from caetun.session import kem
 from caetun.session.cookies import MAX_KEPT
-from caetun.session.handshake import (
-    ATTEMPT_SECONDS,
-    MAX_ATTEMPTS,
-    Cipher,
-    Handshakes,
-    Hello,
-    PeerId,
-    Policy,
-    PostQuantum,
-    StaticIdentity,
-)
+from caetun.session.handshake import Cipher, Handshakes, Hello, PeerId, Policy, PostQuantum, StaticIdentity
 from caetun.session.identity import NO_PSK, public_key
 from caetun.session.noise import DhKey, HandshakeState, Keys
+from caetun.session.pending import ATTEMPT_SECONDS, MAX_ATTEMPTS
 from caetun.types import DropReason, Drops, Mode
 from tests.session.pair import (
     A_HELLO,

@@ -14,7 +14,8 @@ from caetun.errors import ConfigurationError
 from caetun.security import openssl, tlslite
 from caetun.session.admission import LOAD_HANDSHAKES
 from caetun.session.engine import peer_id
-from caetun.session.handshake import ATTEMPT_SECONDS, MAX_ATTEMPTS, Cipher, Policy, PostQuantum
+from caetun.session.handshake import Cipher, Policy, PostQuantum
+from caetun.session.pending import ATTEMPT_SECONDS, MAX_ATTEMPTS
 from caetun.session.serving import MAX_SERVED, MAX_SERVED_PER_HOST
 from caetun.session.tls import MAX_REPEATS
 from caetun.types import DropReason, Mode

@@ -12,7 +12,9 @@ from caetun.lab import Host, Lab
 from caetun.session.identity import public_key
 from caetun.wire import arp
 from tests.tunnel.ends import End, ping
-from tests.tunnel.test_hub import GROUP, Listener, Sender, star, until
+from tests.tunnel.multicast import Member, Sender, new_group
+from tests.tunnel.test_hub import star
+from tests.tunnel.watch import until
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping", "ip")
 
@@ -44,11 +46,12 @@ def test_groups_and_hosts_of_a_site_that_comes_back(lab: Lab) -> None:
     # A device that outlives the tunnel: its memberships stay, and nobody reports them unless he is asked.
     for words in ("tuntap add tap0 mode tap", "address add 10.88.0.2/24 dev tap0", "link set tap0 up"):
         site.run(["ip", *words.split()])
-    listener, sender = Listener(site, GROUP), Sender(other, GROUP)
+    group = new_group(4)
+    member, sender = Member(site, group, device="tap0"), Sender(other, group, device="tap0")
 
     def arrives() -> bool:
         sender.send()
-        return listener.count() > 0
+        return member.take() > 0
 
     end = call(site, made.hub)
     until(arrives, "the stream")
@@ -59,7 +62,7 @@ def test_groups_and_hosts_of_a_site_that_comes_back(lab: Lab) -> None:
     sniffer = other.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
     sniffer.bind(("tap0", _ALL_PROTOCOLS))
     sniffer.setblocking(False)
-    listener.count()
+    member.take()
     end = call(site, made.hub)
     end.wait_for("peer.up")
     up = time.monotonic()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,14 +13,11 @@ import pytest
 from caetun.lab import Host, Lab
 from caetun.lab.traffic import stream
 from caetun.session.identity import public_key
-from tests.tunnel.ends import PATIENCE, End, ping, write
+from tests.tunnel.ends import End, ping, write
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping")
 
 CARRIERS: Final = ("udp", "tcp", "quic")
-GROUP: Final = "239.1.2.3"
-GROUP6: Final = "ff0e::123"
-_PORT: Final = 5004
 
 
 @dataclass
@@ -72,13 +68,6 @@ def three() -> Iterator[Star]:
         made = star(lab, CARRIERS)
         yield made
         assert [end.stop() for end in (*made.ends, made.hub_end)] == [0] * 4
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
 
 
 def test_peers_of_different_carriers_reach_each_other_and_the_hub(three: Star) -> None:

@@ -14,7 +14,7 @@ from tests.tunnel.campus import DEVICE, Plan, Site, campus
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ip")
 
-_SECONDS = 3
+_SECONDS = 2
 _PINGS = 50
 _LET_THROUGH = 2000 + 500 * (_SECONDS + 1)
 """Frames: the burst and the rate of other broadcasts."""
@@ -31,7 +31,7 @@ def test_a_storm_in_one_lan_leaves_the_others_alone() -> None:
         sent = int(raging.communicate()[0])
         assert len(times) >= 0.9 * _PINGS
         assert statistics.median(times) < 0.1, "on a machine that has other things to do; see conformance/test_storm.py"
-        assert sent > 10 * _LET_THROUGH
+        assert sent > 5 * _LET_THROUGH
         assert office.host.counters(DEVICE).received_packets - before < _LET_THROUGH + 4 * _PINGS
         assert made.hub.end.drops()["bridge.storm"] > 0
         assert made.stop() == [0] * 4
