@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from caetun import logs, runtime
 from caetun.daemon import loop as loops
-from caetun.daemon.routes import outer_addresses, takes_along
 from caetun.errors import CaeTunError, ConfigurationError
 from caetun.types import Mode
 
@@ -100,6 +99,11 @@ def _wished(settings: Settings) -> bool:
 
 def steered(settings: Settings) -> tuple[Network, ...]:
     """Those of --route that need rules, as the tunnel's own packets would go into the tunnel."""
+    if not settings.route:
+        return ()
+    # Imported here: most tunnels have none.
+    from caetun.daemon.routes import outer_addresses, takes_along
+
     outside = outer_addresses(settings)
     return tuple(each for each in settings.route if takes_along(each, outside))
 
