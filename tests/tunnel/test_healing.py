@@ -16,7 +16,7 @@ from tests.tunnel.multicast import Member, Sender, new_group
 from tests.tunnel.test_hub import star
 from tests.tunnel.watch import until
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "ping", "ip")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "ping", "ip"), pytest.mark.alone]
 
 _ALL_PROTOCOLS = 3
 

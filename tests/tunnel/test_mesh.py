@@ -15,7 +15,7 @@ from caetun.lab.firewalls import Firewall, Nat
 from caetun.session.identity import public_key
 from tests.tunnel.ends import PATIENCE, End, await_ping, ping, write
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "ping", "firewall")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "ping", "firewall"), pytest.mark.alone]
 
 NAMES = ("alice", "bob", "carol")
 INNER = {"hub": "10.88.0.1", "alice": "10.88.0.2", "bob": "10.88.0.3", "carol": "10.88.0.4"}

@@ -18,7 +18,7 @@ from tests.tunnel.flow import Flow
 from tests.tunnel.street import Street, stop
 from tests.tunnel.watch import descriptors, until, way
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "firewall", "ip")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "firewall", "ip"), pytest.mark.alone]
 
 ROUNDS: Final = int(os.environ.get("MIGRATIONS", "2"))
 """Times to leave UDP and come back; conformance/test_migrations.py does it twenty times."""

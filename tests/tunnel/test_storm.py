@@ -12,7 +12,7 @@ from caetun.lab.traffic import ping
 from tests.tunnel import storm
 from tests.tunnel.campus import DEVICE, Plan, Site, campus
 
-pytestmark = pytest.mark.needs("namespaces", "tun", "ip")
+pytestmark = [pytest.mark.needs("namespaces", "tun", "ip"), pytest.mark.alone]
 
 _SECONDS = 2
 _PINGS = 50
