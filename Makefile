@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# As pip does for what it installs: a start takes a third less time.
+COMPILE := $(BIN)/python -m compileall -q caetun
 PACKAGING := pyproject.toml constraints.txt
 
 # program:package, for the tests that run in network namespaces
@@ -53,10 +55,12 @@ $(VENV)/.made: .ci/make-venv
 
 $(VENV)/.demo-installed: $(VENV)/.made $(PACKAGING)
 	$(PIP) --editable '.[fast]'
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.test-installed: $(VENV)/.made $(PACKAGING)
 	$(PIP) --editable '.[fast,test]'
+	$(COMPILE)
 	touch $@ $(VENV)/.demo-installed
 
 $(VENV)/.system-packages: $(VENV)/.made .ci/system-packages Makefile

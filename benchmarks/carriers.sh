@@ -15,6 +15,7 @@ export PROTOTYPES PYTHON="${PYTHON:-$here/../.venv/bin/python}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export SECRET=$scratch/secret STATE_DIRECTORY=$scratch
+"$PYTHON" -m compileall -q "$here/../caetun"  # as pip does for what it installs
 "$PYTHON" -m caetun gensecret -o "$SECRET"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost \
     -keyout "$scratch/key" -out "$scratch/cert" 2>/dev/null

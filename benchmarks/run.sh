@@ -11,6 +11,7 @@ ROUNDS=${ROUNDS:-3}
 OTHERS=${OTHERS:-veth,openvpn-udp-tap-tuned}
 export PROTOTYPES PYTHON="${PYTHON:-$here/../.venv/bin/python}"
 
+"$PYTHON" -m compileall -q "$here/../caetun"  # as pip does for what it installs
 "$PYTHON" "$here/primitives.py"
 "$PYTHON" "$here/optional.py"
 if [ ! -f "$PEERS" ]; then
