@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from caetun import plugins
 from caetun.auth.base import Method
 from caetun.errors import ConfigurationError
 
@@ -65,9 +66,7 @@ def _make(name: str, means: Means, names: Sequence[str]) -> Method:
 
 
 def _plugin(name: str) -> Method:
-    from importlib.metadata import entry_points
-
-    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    found = plugins.added(ENTRY_POINTS)
     if name not in found:
         known = ", ".join([*BUILT_IN, *found])
         raise ConfigurationError(f"--auth: {name}: no such module: there are {known}")

@@ -7,14 +7,12 @@ A module is imported when its method is asked for: most tunnels compress nothing
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Final, cast
 
+from caetun import plugins
 from caetun.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from caetun.compression.base import Method
 
 ENTRY_POINTS: Final = "caetun.compression"
@@ -33,7 +31,7 @@ MAX_METHODS: Final = 8
 
 def names() -> tuple[str, ...]:
     """Every method that this installation knows, our own first."""
-    return (*BUILT_IN, *sorted(name for name in _added() if name not in BUILT_IN))
+    return (*BUILT_IN, *sorted(name for name in plugins.added(ENTRY_POINTS) if name not in BUILT_IN))
 
 
 def parse_methods(text: str) -> tuple[str, ...]:
@@ -42,7 +40,7 @@ def parse_methods(text: str) -> tuple[str, ...]:
     if words == (NONE,):
         return ()
     for word in words:
-        if not _NAME.fullmatch(word) or (word not in BUILT_IN and word not in _added()):
+        if not _NAME.fullmatch(word) or (word not in BUILT_IN and word not in plugins.added(ENTRY_POINTS)):
             raise ValueError(f"{word!r} is no compression: give none, or some of {', '.join(names())}, with commas")
     if len(set(words)) < len(words) or len(words) > MAX_METHODS:
         raise ValueError(f"{text!r}: a method is named twice, or more than {MAX_METHODS} are: leave one away")
@@ -53,21 +51,13 @@ def find(name: str) -> Method:
     """The method of that name; raises ConfigurationError if it is unknown or cannot be loaded."""
     try:
         if name in BUILT_IN:
-            module, _, attribute = BUILT_IN[name].partition(":")
-            return cast("Method", getattr(import_module(module), attribute))
-        added = _added()
+            return cast("Method", plugins.built_in(BUILT_IN[name]))
+        added = plugins.added(ENTRY_POINTS)
         if name in added:
-            return cast("Method", added[name].load())
+            return cast("Method", plugins.load(added[name]))
     except ImportError as error:
         package = _PACKAGES.get(name, error.name or "a package")
         raise ConfigurationError(
             f"--compress: {name} needs the package {package}, which is not installed: pip install {package}"
         ) from error
     raise ConfigurationError(f"--compress: there is no {name}: available: {', '.join(names())}")
-
-
-def _added() -> dict[str, EntryPoint]:
-    """Entry points of other packages, by name."""
-    from importlib.metadata import entry_points
-
-    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}

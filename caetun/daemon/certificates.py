@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from caetun import plugins
 from caetun.errors import ConfigurationError, Refused
 from caetun.session.engine import CertificateIdentity, TlsFailure, TlsLibrary, ca_target, psk_target
 from caetun.session.identity import NO_PSK, PeerId
@@ -54,14 +55,14 @@ def _make(name: str, credentials: Credentials) -> TlsLibrary:
     if name in LIBRARIES:
         made: TlsLibrary = import_module(LIBRARIES[name]).Library(credentials)
         return made
-    # Imported here: it takes 30 ms, and few have a library of their own.
-    from importlib.metadata import entry_points
-
-    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    found = plugins.added(ENTRY_POINTS)
     if name not in found:
         known = ", ".join([*LIBRARIES, *found])
         raise ConfigurationError(f"--tls-library: {name}: no such library: there are {known}")
-    make: Callable[[Credentials], TlsLibrary] = found[name].load()
+    try:
+        make: Callable[[Credentials], TlsLibrary] = plugins.load(found[name])
+    except ImportError as error:
+        raise ConfigurationError(f"--tls-library: {name}: cannot be loaded: {error}") from error
     return make(credentials)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
+from caetun import plugins
 from caetun.mangle.frame import Frame
 from caetun.mangle.steps import Outcome, Step, Verdict
 from caetun.types import DropReason
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS: Final = "caetun.mangle"
 
@@ -27,14 +25,14 @@ class Hook(Protocol):
 
 def known() -> tuple[str, ...]:
     """Every hook that is installed."""
-    return tuple(sorted(_added()))
+    return tuple(sorted(plugins.added(ENTRY_POINTS)))
 
 
 def load_hook(name: str) -> Step:
     """The hook of that name as a rule's step. Raises ValueError if it cannot be loaded."""
     try:
-        hook = cast("Hook", _added()[name].load())
-    except (ImportError, AttributeError) as error:
+        hook = cast("Hook", plugins.load(plugins.added(ENTRY_POINTS)[name]))
+    except ImportError as error:
         raise ValueError(f"hook {name}: cannot be loaded: {error}: is its package installed?") from None
     return wrapped(hook)
 
@@ -52,9 +50,3 @@ def wrapped(hook: Hook) -> Step:
         return Verdict.CHANGED if frame.changed else Verdict.UNTOUCHED
 
     return step
-
-
-def _added() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points
-
-    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}

@@ -5,14 +5,12 @@ A module is imported when its transport is first used: most tunnels need one of 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Final, cast
 
+from caetun import plugins
 from caetun.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from caetun.transports.base import Transport
 
 ENTRY_POINTS: Final = "caetun.transports"
@@ -38,23 +36,22 @@ lets wss pass."""
 
 def names() -> tuple[str, ...]:
     """Every transport that this installation can use, our own first."""
-    return (*BUILT_IN, *sorted(name for name in _added() if name not in BUILT_IN))
+    return (*BUILT_IN, *sorted(name for name in plugins.added(ENTRY_POINTS) if name not in BUILT_IN))
 
 
 def known(name: str) -> bool:
     """Whether there is a transport of that name. Looks for other packages only if it is none of ours."""
-    return name in BUILT_IN or name in _added()
+    return name in BUILT_IN or name in plugins.added(ENTRY_POINTS)
 
 
 def find(name: str) -> Transport:
     """The transport of that name; raises ConfigurationError if it is unknown or cannot be loaded."""
     try:
         if name in BUILT_IN:
-            module, _, attribute = BUILT_IN[name].partition(":")
-            return cast("Transport", getattr(import_module(module), attribute))
-        added = _added()
+            return cast("Transport", plugins.built_in(BUILT_IN[name]))
+        added = plugins.added(ENTRY_POINTS)
         if name in added:
-            return cast("Transport", added[name].load())
+            return cast("Transport", plugins.load(added[name]))
     except ImportError as error:
         package = _PACKAGES.get(name, error.name or "a package")
         raise ConfigurationError(
@@ -68,10 +65,3 @@ def default_port(name: str) -> int | None:
     if name in BUILT_IN:
         return DEFAULT_PORTS[name]
     return find(name).default_port or None
-
-
-def _added() -> dict[str, EntryPoint]:
-    """Entry points of other packages, by name."""
-    from importlib.metadata import entry_points
-
-    return {found.name: found for found in entry_points(group=ENTRY_POINTS)}

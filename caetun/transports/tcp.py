@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from caetun.transports.base import Context, Endpoint, Link, Target
-from caetun.transports.pipes import open_pipe
+from caetun.transports.pipes import Pipe, open_pipe
 from caetun.transports.registry import DEFAULT_PORTS
 from caetun.transports.stream import StreamLink
 from caetun.wire.framing import LengthCodec
+
+SECURE: Final = frozenset(("tls", "wss"))
+"""Schemes within TLS."""
 
 
 class StreamTransport:
     """Fulfils `transports.base.Transport` for the schemes `tcp` and `tls`."""
 
-    default_port = DEFAULT_PORTS["tcp"]
-
     def __init__(self, name: str) -> None:
         """`name`: the scheme."""
         self.name = name
+        self.default_port = DEFAULT_PORTS[name]
 
     def listen(self, where: Target, context: Context) -> Endpoint:
         """Wait for far ends, on a socket shared with the other stream transports of the same address."""
@@ -30,13 +34,7 @@ class StreamTransport:
 
     async def dial(self, target: Target, context: Context) -> list[Link]:
         """One link, to the address that answered first. Raises NetworkError."""
-        tls = None
-        if self.name == "tls":
-            from caetun.transports.tls import client_context
-
-            tls = client_context(context.options, context.report)
-        server_name = context.options.sni or target.host
-        pipe = await open_pipe(target.host, target.port, context, tls=tls, server_name=server_name)
+        pipe = await self._connect(target, context)
         address, port = pipe.far
         return [
             StreamLink(
@@ -47,6 +45,16 @@ class StreamTransport:
                 proven=True,
             )
         ]
+
+    async def _connect(self, target: Target, context: Context) -> Pipe:
+        """A connection, within TLS if the scheme says so. Raises NetworkError."""
+        tls = None
+        if self.name in SECURE:
+            from caetun.transports.tls import client_context
+
+            tls = client_context(context.options, context.report)
+        server_name = context.options.sni or target.host
+        return await open_pipe(target.host, target.port, context, tls=tls, server_name=server_name)
 
 
 TCP = StreamTransport("tcp")

@@ -22,12 +22,12 @@ from websockets.server import ServerProtocol
 from websockets.uri import WebSocketURI
 
 from caetun.errors import NetworkError
-from caetun.transports.base import Context, Endpoint, Link, Options, Target
-from caetun.transports.pipes import Pipe, describe, open_pipe
-from caetun.transports.registry import DEFAULT_PORTS
+from caetun.transports.base import Context, Link, Options, Target
+from caetun.transports.pipes import Pipe, describe
 from caetun.transports.site import SERVER
 from caetun.transports.stream import StreamLink
 from caetun.transports.talk import Talk
+from caetun.transports.tcp import StreamTransport
 from caetun.wire.http import Request
 from caetun.wire.websocket import POLICY, Answer, WebSocketCodec, read_answer
 
@@ -121,33 +121,12 @@ class WebSocketLink(StreamLink):
         super()._detach()
 
 
-class WebSocketTransport:
+class WebSocketTransport(StreamTransport):
     """Fulfils `transports.base.Transport` for the schemes `ws` and `wss`."""
-
-    def __init__(self, name: str) -> None:
-        """`name`: the scheme."""
-        self.name = name
-        self.default_port = DEFAULT_PORTS[name]
-
-    def listen(self, where: Target, context: Context) -> Endpoint:
-        """Wait for far ends, on a socket shared with the other stream transports of the same address."""
-        from caetun.transports.listener import stream_listener
-
-        return stream_listener(where, context).enable(self.name, where.path)
-
-    def dial_now(self, target: Target, context: Context) -> list[Link] | None:
-        """None: a connection takes a round trip."""
-        return None
 
     async def dial(self, target: Target, context: Context) -> list[Link]:
         """One link, to the address that answered first, after the opening handshake. Raises NetworkError."""
-        tls = None
-        if self.name == "wss":
-            from caetun.transports.tls import client_context
-
-            tls = client_context(context.options, context.report)
-        server_name = context.options.sni or target.host
-        pipe = await open_pipe(target.host, target.port, context, tls=tls, server_name=server_name)
+        pipe = await self._connect(target, context)
         where = f"{f'[{target.host}]' if ':' in target.host else target.host}:{target.port}"
         try:
             first = await self._open(pipe, target, where, context)
