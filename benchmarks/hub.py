@@ -24,7 +24,7 @@ from caetun.session.identity import public_key
 # chosen by us
 PATIENCE: Final = 20.0
 """Seconds for the tunnel to come up."""
-_SOURCES: Final = str(Path(__file__).parents[1])
+SOURCES: Final = str(Path(__file__).parents[1])
 
 
 def keyed(host: Host) -> str:
@@ -34,22 +34,11 @@ def keyed(host: Host) -> str:
     return base64.b64encode(public_key(private)).decode()
 
 
-def tunnel(host: Host, mode: str, number: int, *arguments: str) -> subprocess.Popen[bytes]:
-    """One end, with the inner address 10.88.0.`number`."""
+def tunnel(host: Host, mode: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """One end, with the key that `keyed` has made."""
     common = ["--mode", mode, "--dev", "cae0", "--key", "/run/key", "--log-level", "error"]
-    environment = [f"PYTHONPATH={_SOURCES}", "RUNTIME_DIRECTORY=/run", "STATE_DIRECTORY=/run"]
-    command = [
-        "env",
-        *environment,
-        sys.executable,
-        "-m",
-        "caetun",
-        *common,
-        "--address",
-        f"10.88.0.{number}/24",
-        *arguments,
-    ]
-    return host.spawn(command)
+    environment = [f"PYTHONPATH={SOURCES}", "RUNTIME_DIRECTORY=/run", "STATE_DIRECTORY=/run"]
+    return host.spawn(["env", *environment, sys.executable, "-m", "caetun", *common, *arguments])
 
 
 def wait_until_reached(host: Host, address: str) -> None:
@@ -74,7 +63,7 @@ def rate(sender: Host, receiver: Host, address: str, seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--carrier", default="udp")
     parser.add_argument("--mode", default="tap", choices=("tap", "tun"))
@@ -87,12 +76,18 @@ def main() -> None:
             for n, key in enumerate(public[1:])
         ]
         running = [
-            tunnel(hub, options.mode, 1, "--listen", f"{options.carrier}://:4500", "--peer", said[0], "--peer", said[1])
+            tunnel(
+                hub,
+                options.mode,
+                *("--listen", f"{options.carrier}://:4500", "--address", "10.88.0.1/24"),
+                *("--peer", said[0], "--peer", said[1]),
+            )
         ]
         for number, end in enumerate(ends):
             lab.link(hub, end, left=[f"10.99.{number}.1/24"], right=[f"10.99.{number}.2/24"])
             where = f"{options.carrier}://10.99.{number}.1:4500"
-            running.append(tunnel(end, options.mode, number + 2, "--connect", where, "--peer", public[0]))
+            address = f"10.88.0.{number + 2}/24"
+            running.append(tunnel(end, options.mode, "--connect", where, "--peer", public[0], "--address", address))
         for end in ends:
             wait_until_reached(end, "10.88.0.1")
         wait_until_reached(ends[0], "10.88.0.3")

@@ -49,6 +49,9 @@ LEAST_MSS: Final = 64
 """Bytes: a smaller one would make packets of nothing but headers."""
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 _ACTIONS: Final = ("drop", "accept", "mss", "dscp", "ecn", "ttl", "nat", "hook")
+_STEADY: Final = frozenset(_ACTIONS) - {"ttl", "hook"}
+"""What they do to a flow that they have left alone once is known: all they look at is in its key, or in a SYN. All
+conditions are of this kind."""
 _CONDITIONS: Final = (*conditions.ETHERTYPES, *conditions.PROTOCOLS, "proto", "ethertype", "vlan", "from", "to", "port")
 
 
@@ -145,7 +148,8 @@ def parse_rule(text: str, mtu: int = 1500) -> Rule:
             reader.take("")
             raise reader.wrong("nothing here, as the prefixes say which packets are meant")
         found += _conditions(reader)
-    return Rule(" ".join(text.split()), outgoing or not incoming, incoming or not outgoing, tuple(found), step)
+    words = " ".join(text.split())
+    return Rule(words, outgoing or not incoming, incoming or not outgoing, tuple(found), step, action in _STEADY)
 
 
 def make_pipeline(texts: tuple[str, ...], mtu: int) -> Pipeline:

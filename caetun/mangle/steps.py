@@ -26,7 +26,11 @@ _HEADERS: Final = {ip.IPV4: 40, ip.IPV6: 60}
 class Verdict(enum.Enum):
     """What goes on with a frame; a `DropReason` in its place: it is dropped."""
 
+    NOT_MEANT = "not meant"
+    """The rule's conditions do not hold. No step returns it."""
     UNTOUCHED = "untouched"
+    NOTED = "noted"
+    """By `OuterClass`; the frame stays as it is."""
     CHANGED = "changed"
     ACCEPT = "accept"
 
@@ -81,14 +85,12 @@ class OuterClass:
 
     def __call__(self, frame: Frame, outgoing: bool) -> Outcome:
         """Look at a frame."""
-        packet = frame.packet
-        if packet is None:
-            self._seen.add(0)
-        else:
-            at = frame.network
-            word = frame.head[at] << 8 | frame.head[at + 1]
-            self._seen.add((word >> (0 if packet.version == ip.IPV4 else 4)) & 0xFC)
-        return Verdict.CHANGED
+        self.note(traffic_class(frame))
+        return Verdict.NOTED
+
+    def note(self, traffic_class: int) -> None:
+        """A frame of this class leaves."""
+        self._seen.add(traffic_class)
 
     def take(self) -> int:
         """The outer traffic class for the frames since the last call: DSCP in the upper six of eight bits."""
@@ -96,6 +98,16 @@ class OuterClass:
         outer = seen.pop() if len(seen) == 1 else 0
         seen.clear()
         return outer
+
+
+def traffic_class(frame: Frame) -> int:
+    """DSCP in the upper six of eight bits; 0 of what is no IP packet."""
+    packet = frame.packet
+    if packet is None:
+        return 0
+    at = frame.network
+    word = frame.head[at] << 8 | frame.head[at + 1]
+    return (word >> (0 if packet.version == ip.IPV4 else 4)) & 0xFC
 
 
 def clear_ecn() -> Step:
