@@ -14,6 +14,7 @@ Of a peer of a router (`--mode tun`) it is said which addresses are its own:
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -92,6 +93,11 @@ class PeerRef(NamedTuple):
     port: PortWords = PortWords()
     certificate_name: str = ""
     """With --security tls."""
+
+    def __str__(self) -> str:
+        """As it was written."""
+        who = f"cn:{self.certificate_name}" if self.certificate_name else base64.b64encode(self.key).decode()
+        return f"{who},{self.port}" if any(self.port) else who
 
 
 def parse_words(parts: Iterable[str]) -> PortWords:

@@ -1,4 +1,7 @@
-"""CaeTun's picture with a real browser, on other devices and networks, beside a firewall; nothing passes it by."""
+"""CaeTun's picture with a real browser, on other devices and networks, beside a firewall; nothing passes it by.
+
+The browser is the program `chromium` (Debian: apt install chromium); without it that test is skipped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The gateway beside a real systemd-resolved, with a message bus of its own in the client's host."""
+"""The gateway beside a real systemd-resolved, with a message bus of its own in the client's host.
+
+Needs the programs of systemd-resolved, which need not run here: Debian's package of that name makes it this machine's
+resolver, unpacked (`dpkg -x`) and in the PATH they do as well.
+"""
 
 from __future__ import annotations
 

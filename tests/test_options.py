@@ -164,3 +164,9 @@ def test_a_repeatable_option_takes_one_or_a_list() -> None:
     assert many.read([]) == ()
     with pytest.raises(ValueError, match="is a list"):
         many.read([["tap"]])
+
+
+@pytest.mark.parametrize("words", ["", ",name=attic", ",name=attic,allowed=10.1.0.0/24+fd01::/64,isolated"])
+@pytest.mark.parametrize("who", [base64.b64encode(bytes(range(32))).decode(), "cn:attic"])
+def test_a_peer_is_shown_as_it_was_written(who: str, words: str) -> None:
+    assert str(PEER.parse(who + words)) == who + words

@@ -78,7 +78,6 @@ def _rows(settings: Settings, file: ConfigFile | None, everything: bool) -> list
         if name == "config" or (origin is Origin.DEFAULT and (option.hidden or not everything)):
             continue
         value = getattr(settings, name)
-        shown = ", ".join(map(str, value)) if type(value) is tuple else "" if value is None else str(value)
         line = "" if file is None else file.line(option.key).removesuffix(": ")
         place = {
             Origin.FILE: f"file, {line}" if line else "file",
@@ -87,15 +86,15 @@ def _rows(settings: Settings, file: ConfigFile | None, everything: bool) -> list
             Origin.DEFAULT: "default",
         }[origin]
         help_text = option.help.replace("`", "")
-        rows.append({"setting": option.key, "value": _short(name, shown), "from": place, "what it does": help_text})
+        rows.append({"setting": option.key, "value": _short(name, value), "from": place, "what it does": help_text})
     return rows
 
 
-def _short(name: str, shown: str) -> str:
-    """Keys of peers take a line each in the file, but not here."""
-    if name == "peer":
-        return f"{shown.count('PeerRef')} of them"
-    return shown
+def _short(name: str, value: object) -> str:
+    """In one line: keys of peers take a line each in the file, but not here."""
+    if type(value) is tuple:
+        return f"{len(value)} of them" if name == "peer" else ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _purpose(settings: Settings) -> str:

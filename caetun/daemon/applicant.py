@@ -14,6 +14,7 @@ import getpass
 import logging
 import os
 import stat
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Mapping
@@ -58,6 +59,9 @@ class Applicant:
         self._worker = worker
         self._say = say
         self._failed = failed
+        self._step = -1
+        """Of the code used last, see `_code`."""
+        self._codes = threading.Lock()
         self._typed: dict[str, str] = {}
         """What need not be typed again for as long as this process runs."""
         if path is not None:
@@ -93,7 +97,7 @@ class Applicant:
         missing: list[Field] = []
         for field in ask.fields:
             if field.name == "code" and "totp-secret" in given:
-                values["code"] = _code(given["totp-secret"], self._path)
+                values["code"] = self._code(given["totp-secret"])
             elif field.name in ("certificate", "signature"):
                 values.update(self._signature(peer, ask))
             elif field.name in given or field.name in self._typed:
@@ -105,6 +109,25 @@ class Applicant:
             self._typed.update({name: text for name, text in typed.items() if name != "code"})
             values.update(typed)
         return Reply(ask.nonce, values)
+
+    def _code(self, secret: str) -> str:
+        """The code of now, or if that was used, the one after it: each is good once. Waits for up to 30 s."""
+        from caetun.auth.totp import STEP, decode_secret, totp
+
+        try:
+            key = decode_secret(secret)
+        except ValueError as error:
+            raise ConfigurationError(f"{self._path}: totp-secret {error}: copy it again") from None
+        with self._codes:
+            now = time.time()
+            if int(now) // STEP == self._step:
+                pause = STEP - now % STEP
+                words = f"the code of now was used already: the next one is in {pause:.0f} s"
+                logs.event(log, logging.INFO, "auth.waiting", words)
+                time.sleep(pause)
+                now = time.time()
+            self._step = int(now) // STEP
+            return totp(key, now)
 
     def _signature(self, peer: Peer, ask: Ask) -> Mapping[str, str]:
         """Our certificates, and that the key of this session is ours. Raises ConfigurationError."""
@@ -138,15 +161,6 @@ def read_credentials(path: Path) -> tuple[dict[str, str], str | None]:
         shown = f"{stat.S_IMODE(mode):04o}"
         warning = f"{path}: other users can read these credentials (mode {shown}): chmod 600 {path}"
     return content, warning
-
-
-def _code(secret: str, path: Path | None) -> str:
-    from caetun.auth.totp import decode_secret, totp
-
-    try:
-        return totp(decode_secret(secret), time.time())
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: totp-secret {error}: copy it again") from None
 
 
 def _prompt(peer: str, fields: list[Field]) -> dict[str, str]:

@@ -68,6 +68,8 @@ class Negotiations:
         """Of a hub's Ethernet device: the same after a restart. Else its clients would send to the former one until
         their neighbour tables forget it, half a minute and more."""
         self.store: Store | None = None
+        self.on_mtu: Callable[[int], None] = lambda mtu: None
+        """Whoever else wants to know that the device has another MTU."""
         self._negotiator: Negotiator | None = None
         self._assigner: Assigner | None = None
         self._puller: Puller | None = None
@@ -190,6 +192,7 @@ class Negotiations:
         """The device has another MTU now."""
         self._mtu = mtu
         self._node.resized(mtu)
+        self.on_mtu(mtu)
         if self._negotiator is not None:
             self._negotiator.resized(mtu)
 
@@ -230,4 +233,6 @@ def _hardware_address(keys: Keys) -> str:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if type(value) is tuple else str(value)
+    if type(value) is tuple:
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -128,6 +128,8 @@ class Daemon:
         pump = self._pump = Pump(self._loop, node, self._mangled(device, mtu), self, Batch(BATCH_LIMIT))
         hands = Hands(self._loop, lambda: pump, self.failed)
         self._negotiations = Negotiations(settings, keys, node, mtu, hands=hands, host=self._host)
+        if self._pipeline is not None:
+            self._negotiations.on_mtu = self._pipeline.resized
         self._authentication = Authentication(settings, keys, core, trust, hands, self._negotiations.services)
         options = outer_options(settings, self._host.mark)
         self._context = Context(self._loop, pump, node.sessions, self.drops, options, self._told)
@@ -300,7 +302,9 @@ class Daemon:
         if self._authentication is not None:
             self._authentication.reread()
         if self._settings.config is None:
-            text = "no configuration file was given (--config): nothing to read again"
+            files = [f"--{name}" for name in ("users", "crl") if getattr(self._settings, name) is not None]
+            told = f"read again what {' and '.join(files)} name; " if files else ""
+            text = f"{told}no configuration file was given (--config): no settings to read again"
             logs.event(log, logging.INFO, "reload", text)
             return
         try:

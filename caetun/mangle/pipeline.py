@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from caetun.mangle.frame import Frame
-from caetun.mangle.steps import Outcome, OuterClass, Step, Verdict, traffic_class
+from caetun.mangle.steps import Outcome, OuterClass, SegmentClamp, Step, Verdict, traffic_class
 from caetun.types import DropReason
 from caetun.wire.flowkey import FlowKey
 
@@ -96,6 +96,12 @@ class Pipeline:
         self.incoming = tuple(rule for rule in rules if rule.incoming)
         self.outer = next((rule.step for rule in rules if isinstance(rule.step, OuterClass)), None)
         """What says which class the tunnel's own packets get; None: none."""
+
+    def resized(self, mtu: int) -> None:
+        """The device has another MTU now."""
+        for rule in self.rules:
+            if isinstance(rule.step, SegmentClamp):
+                rule.step.mtu = mtu
 
     def run(self, frame: Frame, outgoing: bool) -> tuple[DropReason | None, Decision | None]:
         """Show a frame to the rules, which may change it: why it is dropped, or None; what that says about its flow.

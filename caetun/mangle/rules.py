@@ -164,8 +164,8 @@ def make_pipeline(texts: tuple[str, ...], mtu: int) -> Pipeline:
 
 def _mss(reader: Reader, mtu: int) -> steps.Step:
     if reader.takes("auto"):
-        return steps.clamp_mss(None, mtu)
-    return steps.clamp_mss(reader.number(LEAST_MSS, _MAX_PORT, "auto, or bytes"), mtu)
+        return steps.SegmentClamp(None, mtu)
+    return steps.SegmentClamp(reader.number(LEAST_MSS, _MAX_PORT, "auto, or bytes"), mtu)
 
 
 def _dscp(reader: Reader, mtu: int) -> steps.Step:

@@ -49,23 +49,27 @@ def accept(frame: Frame, outgoing: bool) -> Outcome:
     return Verdict.ACCEPT
 
 
-def clamp_mss(mss: int | None, mtu: int) -> Step:
-    """Have both ends of a TCP connection send segments of at most `mss` bytes; None: what goes into `mtu`."""
+class SegmentClamp:
+    """Has both ends of a TCP connection send segments of at most `mss` bytes; None: what goes into `mtu`. A step."""
 
-    def step(frame: Frame, outgoing: bool) -> Outcome:
+    def __init__(self, mss: int | None, mtu: int) -> None:
+        self._mss = mss
+        self.mtu = mtu
+        """Bytes, of the device; changes with it."""
+
+    def __call__(self, frame: Frame, outgoing: bool) -> Outcome:
+        """Look at a frame."""
         packet = frame.packet
         if packet is None or packet.protocol != ip.TCP:
             return Verdict.UNTOUCHED
         at = mss_at(frame.head, packet.transport)
         if at is None:
             return Verdict.UNTOUCHED
-        most = mtu - _HEADERS[packet.version] if mss is None else mss
+        most = self.mtu - _HEADERS[packet.version] if self._mss is None else self._mss
         if (frame.head[at] << 8 | frame.head[at + 1]) <= most:
             return Verdict.UNTOUCHED
         frame.replace(at, most.to_bytes(2, "big"))
         return Verdict.CHANGED
-
-    return step
 
 
 def set_dscp(dscp: int) -> Step:

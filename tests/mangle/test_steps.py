@@ -55,6 +55,16 @@ def test_a_smaller_one_stays_and_is_not_counted() -> None:
     assert host.rules[0].frames == 0
 
 
+def test_what_fits_the_device_follows_its_mtu() -> None:
+    host = Host("mss auto", "mss 1300", mtu=1500)
+    host.pipeline.resized(1280)
+    (out,) = host.send(packet(syn(8960), **V6))
+    assert mss_of(out) == 1220
+    host.pipeline.resized(9000)
+    (out,) = host.send(packet(syn(8960), **V6))
+    assert mss_of(out) == 1300
+
+
 def test_an_open_checksum_stays_what_it_is() -> None:
     whole = Superframe(mode=Mode.TUN, payload=b"x", gso_size=0, flags=0x02, tcp_options=b"\2\4\x23\0")
     (out,) = Host("mss 1000").send(whole.frame, header=whole.header)

@@ -147,7 +147,10 @@ def test_clients_by_different_carriers_are_told_and_changes_reach_them_without_a
     leases = {row["address"]: row["peer"] for row in show(network.hub, "leases")}
     assert leases["10.88.0.10"] == "alice"
     assert leases["10.88.0.50"] == "bob"
-    assert {"setting": "dns", "value": "10.88.0.1", "from": "pushed"} in show(network.clients["alice"], "config")
+    told = {row["setting"]: row["value"] for row in show(network.clients["alice"], "config") if row["from"] == "pushed"}
+    assert (told["dns"], told["keepalive"]) == ("10.88.0.1", "10")
+    for row in show(network.hub, "config"):
+        assert "PeerRef" not in row["value"]
 
     network.configure('"10.51.0.0/16", "10.52.0.0/16"', "mtu = 1400\nkeepalive = 5")
     hub.process.send_signal(signal.SIGHUP)
