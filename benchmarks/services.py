@@ -1,6 +1,6 @@
 """What the session's services cost while data flows: a tunnel with all of them, but compression, beside a bare one.
 
-    benchmarks/services.py [--seconds 2] [--rounds 7] [--mode tap|tun] [--no-offload]        (root, iperf3, nft)
+    benchmarks/services.py [--seconds 2] [--rounds 7] [--mode tap|tun] [--hub] [--no-offload]   (root)
 
     client 10.99.0.2 ---------- 10.99.0.1 hub 1.1.1.2 ---------- 1.1.1.1 web        (the last one with --mode tun)
 
@@ -9,12 +9,14 @@ negotiates, has a pool and routes to push, wants a password on top of the key, a
 segment size is clamped, a filter, classes. With `--mode tun` data goes on to a web server: the bare hub forwards by
 routes set by hand, the other one translates addresses (`--masquerade`), and its client sends everything through the
 tunnel, with a kill switch. Printed are medians, and the median of the rounds' ratios; then the same of the processor
-time that the two ends of a tunnel took for a gigabyte, which a busy machine distorts less.
+time that the two ends of a tunnel took for a gigabyte, which a busy machine distorts less. With `--hub` the bare tunnel
+has a place for a second far end, and with it the switch or router that the other one has.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import statistics
 import subprocess
@@ -26,6 +28,7 @@ from typing import Final, NamedTuple
 from hub import SOURCES, keyed, rate, tunnel, wait_until_reached
 
 from caetun.lab import Host, Lab
+from caetun.session.identity import public_key
 
 # chosen by us
 _POOL: Final = "10.88.0.0/24"
@@ -63,8 +66,12 @@ def bare(lab: Lab, options: argparse.Namespace) -> Place:
     route = ["--route", f"{_WEB}/32"] if options.mode == "tun" else []
     if receiver is not hub:
         receiver.run(["ip", "route", "add", _POOL, "via", "1.1.1.2"])
+    peers = ["--peer", keys[1] + (",allowed=10.88.0.2" if options.hub and options.mode == "tun" else "")]
+    if options.hub:
+        absent = base64.b64encode(public_key(os.urandom(32))).decode()
+        peers += ["--peer", absent + (",allowed=10.88.0.3" if options.mode == "tun" else "")]
     ends = (
-        start(options, hub, "--listen", ":4500", "--peer", keys[1], "--address", "10.88.0.1/24"),
+        start(options, hub, "--listen", ":4500", "--address", "10.88.0.1/24", *peers),
         start(options, client, "--connect", "10.99.0.1:4500", "--peer", keys[0], "--address", "10.88.0.2/24", *route),
     )
     return Place(client, receiver, address, ends)
@@ -116,6 +123,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--mode", default="tap", choices=("tap", "tun"))
+    parser.add_argument("--hub", action="store_true")
     parser.add_argument("--no-offload", action="store_true")
     options = parser.parse_args()
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 from ipaddress import ip_interface
 from pathlib import Path
@@ -10,7 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caetun.options import DEVICE, FILE, INTERFACE, MODE, SWITCH, DeviceRef, Kind, Option, choice, duration, integer
+from caetun.options import (
+    DEVICE,
+    FILE,
+    INTERFACE,
+    MODE,
+    PEER,
+    SWITCH,
+    DeviceRef,
+    Kind,
+    Option,
+    choice,
+    duration,
+    integer,
+)
 from caetun.types import Mode
 
 MTU = integer(576, 65500, "BYTES", "bytes")
