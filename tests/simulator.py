@@ -25,7 +25,6 @@ from caetun.board import LOCAL
 from caetun.devices.memory import MemoryDevice
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
-from caetun.l2.snooping import SnoopingSettings
 from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Event, Output, Peer, Timing
@@ -42,8 +41,6 @@ WALL: Final = 1_700_000_000.0
 ETHERNET: Final = 1472
 """Bytes of UDP payload that an interface with an MTU of 1500 carries."""
 BATCH_LIMIT: Final = 61 * 1024
-LINK_LOCAL: Final = b"\xfe\x80" + bytes(13) + b"\x01"
-"""From which switches ask for memberships."""
 _NUMBER_AT: Final = 20
 _MAX_STEPS_AT_ONCE: Final = 10_000
 """Steps without time going on after which hosts that answer each other will not come to rest any more."""
@@ -185,7 +182,7 @@ class Host:
 
     def _switchboard(self) -> Switchboard:
         address = b"\x02" + self._entropy(5)
-        bridge = Bridge(self.drops, LoopProbes(self._entropy(32), address), SnoopingSettings(address6=LINK_LOCAL))
+        bridge = Bridge(self.drops, LoopProbes(self._entropy(32), address))
         bridge.add_port(LOCAL, PortSettings("local"), self.world.now)
         return Switchboard(bridge, address)
 

@@ -185,6 +185,9 @@ DIFFERENCES: Final = [
         "its sender is a switch, which gets reports but no data", "RFC 4541, section 2.1.1, item 1b"),
     Difference("MLD query from ::", "dropped", "flooded; its sender is a switch", "RFC 4541, section 3"),
     Difference(
+        "MLD query from fe80::ffff:ffff:ffff:fffe", "its sender is a querier, and its port a router port",
+        "its sender is a switch, which gets reports but no data", "from there asks a hub that has no address"),
+    Difference(
         "query of one who lost the election", "its port is no router port", "its port is a router port",
         "RFC 4541, section 2.1.1, item 1b: a router is there, whoever asks"),
     Difference(

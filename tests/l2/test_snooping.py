@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caetun.l2.querier import PROXY
 from caetun.l2.snooping import ROUTER_SECONDS, Snooping, SnoopingSettings, To, Unregistered
 from caetun.l2.vlan import UNAWARE
 from caetun.types import DropReason, Drops
@@ -171,8 +172,10 @@ class TestOtherMessages:
     def test_211_6_without_a_leave_a_membership_ends_too(self) -> None:
         bridge = snooping(router_ports=frozenset({7}))
         where(bridge, report(1, 3, JOIN), port=2)
-        bridge.tick(262.0)
-        assert where(bridge, data(5, GROUP), now=262.0) == {7}
+        bridge.tick(270.9)
+        assert where(bridge, data(5, GROUP), now=270.9) == {2, 7}
+        bridge.tick(271.0)
+        assert where(bridge, data(5, GROUP), now=271.0) == {7}
 
 
 class TestData:
@@ -350,6 +353,14 @@ class TestIpv6:
         bridge = snooping()
         where(bridge, query(9, GENERAL6), port=4)
         assert where(bridge, report(1, 2, JOIN6), port=2) == {4}
+
+    @pytest.mark.parametrize("proxy", [NOBODY6, PROXY[16]])
+    def test_3_a_proxys_query_marks_a_switch(self, proxy: bytes) -> None:
+        bridge = snooping()
+        assert where(bridge, query(9, GENERAL6._replace(source=proxy)), port=4) is To.ALL
+        assert list(bridge.routers(1.0)) == []
+        assert where(bridge, report(1, 2, JOIN6), port=2) == {4}
+        assert where(bridge, data(5, MDNS6)) == frozenset()
 
 
 class TestLeaving:
