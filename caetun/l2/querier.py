@@ -15,8 +15,8 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from caetun.l2.filter import Asked, Timing
-from caetun.wire.membership import Query
+from caetun.l2.filter import NOTHING, Asked, Timing
+from caetun.wire.membership import GroupRecord, Kind, Query
 
 # fixed by the specification (RFC 9776, section 8; RFC 9777, section 9)
 ROBUSTNESS: Final = 2
@@ -56,6 +56,8 @@ class _Question(NamedTuple):
     left: int
     """How often it is still to be asked."""
     at: float
+    answered: Asked = NOTHING
+    """What somebody has said meanwhile that he wants."""
 
 
 class Querier:
@@ -133,6 +135,20 @@ class Querier:
         self._questions[group] = _Question(group, asked, ROBUSTNESS, now)
         return True
 
+    def answered(self, record: GroupRecord) -> None:
+        """A host wants a group, or sources of it: if that is being asked about, other routers need not shorten its time
+        when it is asked again (RFC 9776, section 6.6.3; RFC 9777, section 7.6.3)."""
+        question = self._questions.get(record.group)
+        if question is None:
+            return
+        group, sources = question.answered
+        match record.kind:
+            case Kind.IS_EXCLUDE | Kind.TO_EXCLUDE:
+                group, sources = True, sources | question.asked.sources.difference(record.sources)
+            case Kind.IS_INCLUDE | Kind.TO_INCLUDE | Kind.ALLOW:
+                sources |= question.asked.sources.intersection(record.sources)
+        self._questions[record.group] = question._replace(answered=Asked(group, sources))
+
     def greeting(self, now: float) -> Query | None:
         """What to ask a port that has come up or moved, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
         if self.state is State.OFF or (self.state is State.ASKING and now >= self._general_at):
@@ -173,23 +189,32 @@ class Querier:
         return due
 
     def _specific(self, question: _Question) -> list[Query]:
+        """The queries for a group, or for sources of it: what has been answered is asked for with the S flag, or not at
+        all beside the group."""
+        group, (asked, answered) = question.group, (question.asked, question.answered)
         queries = []
-        if question.asked.group:
-            queries.append(self._query(question.group, LAST_MEMBER_INTERVAL, frozenset()))
-        if question.asked.sources and self._version == (3 if len(self._nobody) == 4 else 2):
-            some = frozenset(sorted(question.asked.sources)[:MAX_ASKED_SOURCES])
-            queries.append(self._query(question.group, LAST_MEMBER_INTERVAL, some))
+        if asked.group:
+            query = self._query(group, LAST_MEMBER_INTERVAL, frozenset())
+            queries.append(query._replace(suppress=answered.group and self._newest))
+        for sources, suppress in ((asked.sources - answered.sources, False), (answered.sources, True)):
+            if sources and self._newest and not (suppress and asked.group):
+                some = frozenset(sorted(sources)[:MAX_ASKED_SOURCES])
+                queries.append(self._query(group, LAST_MEMBER_INTERVAL, some)._replace(suppress=suppress))
         return queries
 
+    @property
+    def _newest(self) -> bool:
+        """Whether our queries know sources and flags."""
+        return self._version == (3 if len(self._nobody) == 4 else 2)
+
     def _query(self, group: bytes, response: float, sources: frozenset[bytes]) -> Query:
-        newest = self._version == (3 if len(self._nobody) == 4 else 2)
         return Query(
             self._version,
             self._source,
             group,
             response,
-            robustness=ROBUSTNESS if newest else 0,
-            interval=self.interval if newest else 0.0,
+            robustness=ROBUSTNESS if self._newest else 0,
+            interval=self.interval if self._newest else 0.0,
             sources=tuple(sorted(sources)),
         )
 

@@ -297,6 +297,7 @@ class Snooping:
             if leaves and port in self.settings.fast_leave:
                 table.leave(vlan, port, record.group)
                 continue
+            querier.answered(record)
             asked = table.hear(vlan, port, record, report.version, now, querier.timing)
             if querier.ask_about(record.group, asked, now):
                 # All ports hear the question, but nobody has left elsewhere: an answer lost there must not cost more.

@@ -15,7 +15,7 @@ from caetun.l2.querier import (
     Querier,
     State,
 )
-from caetun.wire.membership import Query
+from caetun.wire.membership import GroupRecord, Kind, Query
 
 NOBODY, LOW, OURS, HIGH = (bytes((192, 0, 2, number)) if number else bytes(4) for number in (0, 1, 5, 9))
 NOBODY6, LOW6, HIGH6 = bytes(16), b"\xfe\x80" + bytes(13) + b"\1", b"\xfe\x80" + bytes(6) + b"\xff" * 6 + bytes(2)
@@ -167,12 +167,46 @@ class TestQuestions:
         (query,) = querier.tick(1.0)
         assert (query.group, query.sources) == (GROUP, (SOURCE,))
 
+    def test_6_6_3_1_what_was_answered_is_asked_again_with_the_s_flag(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        querier.ask_about(GROUP, Asked(True), 1.0)
+        (first,) = querier.tick(1.0)
+        querier.answered(GroupRecord(Kind.IS_EXCLUDE, GROUP))
+        (second,) = querier.tick(2.0)
+        assert (first.suppress, second.suppress) == (False, True)
+        querier.ask_about(GROUP, Asked(True), 3.0)
+        (anew,) = querier.tick(3.0)
+        assert not anew.suppress
+
+    def test_6_6_3_2_sources_that_were_answered_are_asked_for_apart(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        other = SOURCE[:-1] + b"\2"
+        querier.ask_about(GROUP, Asked(sources=frozenset({SOURCE, other})), 1.0)
+        assert [(query.suppress, query.sources) for query in querier.tick(1.0)] == [(False, (SOURCE, other))]
+        querier.answered(GroupRecord(Kind.IS_INCLUDE, GROUP, (other, OURS)))
+        querier.answered(GroupRecord(Kind.BLOCK, GROUP, (SOURCE,)))
+        assert [(query.suppress, query.sources) for query in querier.tick(2.0)] == [
+            (False, (SOURCE,)),
+            (True, (other,)),
+        ]
+
+    def test_6_6_3_2_beside_the_group_they_need_not_be_asked_for(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        querier.ask_about(GROUP, Asked(True, frozenset({SOURCE})), 1.0)
+        querier.answered(GroupRecord(Kind.TO_EXCLUDE, GROUP))
+        assert [(query.suppress, query.sources) for query in querier.tick(1.0)] == [(True, ())]
+
     def test_an_old_querier_asks_for_groups_only(self) -> None:
         querier = Querier(OURS, 2, True, 0.0)
         querier.tick(0.0)
         querier.ask_about(GROUP, Asked(True, frozenset({SOURCE})), 1.0)
+        querier.answered(GroupRecord(Kind.IS_EXCLUDE, GROUP))
         (query,) = querier.tick(1.0)
         assert (query.version, query.group, query.sources, query.robustness) == (2, GROUP, (), 0)
+        assert not query.suppress
 
     def test_whoever_listens_leaves_it_to_the_querier(self) -> None:
         querier = Querier(HIGH, 3, True, 0.0)
