@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -422,6 +424,20 @@ class TestLeaving:
         where(bridge, query(9, GENERAL), port=2)
         bridge.port_down(2)
         assert where(bridge, data(5, GROUP)) == frozenset()
+
+
+ITEMS = (
+    {f"211_{item}" for item in ("1", "1a", "1b", "1c", "2", "3", "4", "5", "6")}
+    | {f"212_{item}" for item in range(1, 8)}
+    | {"3"}
+)
+"""Sections 2.1.1 and 2.1.2 item by item, and section 3, as the RFC has them."""
+
+
+def test_every_item_of_the_rfc_has_a_test() -> None:
+    classes = [each for each in globals().values() if isinstance(each, type) and each.__name__.startswith("Test")]
+    found = [re.match(r"test_(21[12]_\d[abc]?|3)_", name) for each in classes for name in vars(each)]
+    assert {each[1] for each in found if each} == ITEMS
 
 
 @given(st.binary(min_size=14, max_size=200), st.sampled_from([b"\x08\x00", b"\x86\xdd", b"\x81\x00"]))
