@@ -26,7 +26,7 @@ class Timing(NamedTuple):
 
     membership: float = 270.0
     """Group Membership Interval: robustness times query interval, and twice the response interval."""
-    last_member: float = 2.0
+    last_member: float = 1.8
     """Last Member Query Time: that interval times its count."""
     older_host: float = 260.0
     """Older Host Present Interval: robustness times query interval, and the response interval."""

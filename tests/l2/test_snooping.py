@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caetun.l2.querier import PROXY
+from caetun.l2.querier import LAST_MEMBER_INTERVAL, PROXY
 from caetun.l2.snooping import ROUTER_SECONDS, Snooping, SnoopingSettings, To, Unregistered
 from caetun.l2.vlan import UNAWARE
 from caetun.types import DropReason, Drops
@@ -371,7 +371,7 @@ class TestLeaving:
         where(bridge, report(1, 2, JOIN._replace(kind=Kind.IS_EXCLUDE)), port=2)
         where(bridge, report(1, 2, LEAVE), port=2, now=10.0)
         (wanted,) = bridge.tick(10.0)
-        assert (wanted.query.group, wanted.query.max_response) == (GROUP, 1.0)
+        assert (wanted.query.group, wanted.query.max_response) == (GROUP, LAST_MEMBER_INTERVAL)
         assert where(bridge, data(5, GROUP), now=11.0) == {2, 7}
         bridge.tick(12.0)
         assert where(bridge, data(5, GROUP), now=12.0) == {7}

@@ -37,7 +37,7 @@ _BUFFER: Final = 16 << 20
 SECOND: Final = _RATE
 """Datagrams of a second."""
 LEFT_SECONDS: Final = 3.0
-"""Last member query time, 2 s (RFC 9776, section 8.8), and what other programs on this machine may take."""
+"""Within 2 s a stream ends after the last leave; and what other programs on this machine may take."""
 _numbers = itertools.count(1)
 
 
