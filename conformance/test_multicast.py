@@ -41,6 +41,8 @@ def asked(request: pytest.FixtureRequest) -> Iterator[Campus]:
         if real:
             ask(made["shed"])
             until(lambda: made.port("shed")["router"], "it is heard")
+            silent = {"off"} if alone else {"listening"}
+            until(lambda: {row["state"] for row in made.show("querier")} == silent, "the hub does not ask")
         yield made
         assert made.stop() == [0] * 4
 
