@@ -13,7 +13,6 @@ from caetun.lab import Lab, become_root, needs
 # Property tests are judged by their result, not by how busy the machine is.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-
 _no_root = ""
 
 

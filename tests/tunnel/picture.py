@@ -61,9 +61,11 @@ class Picture(NamedTuple):
     """Arguments for client and server."""
 
     def start_server(self, *more: str, transport: str = "udp") -> End:
-        """The end that lets the other one out."""
+        """The end that lets the other one out; it listens."""
         where = ["--listen", f"[::]:{PORT}", "--transport", transport, "--dev", "tun0"]
-        return End(self.server, *where, "--masquerade", *more, *self.secrets[1])
+        end = End(self.server, *where, "--masquerade", *more, *self.secrets[1])
+        end.wait_for("start")
+        return end
 
     def start_client(self, *more: str, transport: str = "udp", to: str = SERVER4) -> End:
         """The end that sends everything through the tunnel."""
@@ -172,10 +174,21 @@ def _sysctls() -> dict[str, str]:
     return found
 
 
-def differences(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """What is not as it was."""
-    names = {*before, *after}
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+class Before:
+    """Hosts as they are now."""
+
+    def __init__(self, *hosts: Host) -> None:
+        self._states = {host: state(host) for host in hosts}
+
+    def differences(self) -> dict[str, tuple[str | None, str | None]]:
+        """What is not as it was on any of them."""
+        found: dict[str, tuple[str | None, str | None]] = {}
+        for host, before in self._states.items():
+            after = state(host)
+            for name in {*before, *after}:
+                if before.get(name) != after.get(name):
+                    found[f"{host.name}: {name}"] = before.get(name), after.get(name)
+        return found
 
 
 # what crosses the cable
