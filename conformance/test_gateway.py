@@ -46,6 +46,7 @@ def test_a_browser_shows_a_page(lab: Lab, transport: str) -> None:
     scene = picture(lab)
     before = Before(scene.client, scene.server)
     server = scene.start_server(*tunnel_addresses(1), transport=transport)
+    server.wait_for("start")
     client = scene.start_client(*tunnel_addresses(0), "--dns", WEB4, "--kill-switch", transport=transport)
     client.wait_for("peer.up")
     assert SAID in scene.curl()
@@ -67,7 +68,8 @@ def test_a_carrier_is_left_for_another(lab: Lab) -> None:
     scene = picture(lab)
     before = Before(scene.client)
     several = {"transport": "udp,wss"}
-    scene.start_server(*tunnel_addresses(1, [4]), "--keepalive", "1", **several)
+    server = scene.start_server(*tunnel_addresses(1, [4]), "--keepalive", "1", **several)
+    server.wait_for("start")
     client = scene.start_client(
         *tunnel_addresses(0, [4]), "--dns", WEB4, "--kill-switch", "--keepalive", "1", **several
     )
@@ -88,7 +90,8 @@ def test_a_network_is_left_for_another(lab: Lab) -> None:
     """The laptop is carried from one network to the next, which has other addresses and another way out."""
     scene = picture(lab)
     lab.link(scene.client, scene.server, left=["192.168.7.1/24"], right=["192.168.7.2/24"])
-    scene.start_server(*tunnel_addresses(1, [4]), "--keepalive", "1")
+    server = scene.start_server(*tunnel_addresses(1, [4]), "--keepalive", "1")
+    server.wait_for("start")
     client = scene.start_client(
         *tunnel_addresses(0, [4]), "--connect", "192.168.7.2:443", "--dns", WEB4, "--kill-switch", "--keepalive", "1"
     )
@@ -107,6 +110,7 @@ def test_on_ethernet_the_hub_is_the_next_hop(lab: Lab) -> None:
     before = Before(scene.client, scene.server)
     mode = ["--mode", "tap", "--dev", "tap0"]
     server = scene.start_server(*tunnel_addresses(1), *mode)
+    server.wait_for("start")
     via = [word for hop in (INSIDE4[1], INSIDE6[1]) for word in ("--gateway-via", hop)]
     client = scene.start_client(*tunnel_addresses(0), *mode, *via, "--dns", WEB4)
     client.wait_for("peer.up")
@@ -137,7 +141,8 @@ def test_beside_a_firewall_of_the_hosts_own(lab: Lab) -> None:
 
 def test_without_the_local_network_not_even_that_is_reached(lab: Lab) -> None:
     scene = picture(lab)
-    scene.start_server(*tunnel_addresses(1, [4]))
+    server = scene.start_server(*tunnel_addresses(1, [4]))
+    server.wait_for("start")
     scene.start_client(*tunnel_addresses(0, [4]), "--no-gateway-lan", "--kill-switch").wait_for("peer.up")
     with frames(scene) as capture:
         assert ping(scene.client, INSIDE4[1]) == 3

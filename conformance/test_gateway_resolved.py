@@ -76,7 +76,8 @@ def test_names_are_asked_for_through_the_tunnel(lab: Lab) -> None:
     with_resolved(scene.client)
     name_server(scene.server, f"/{HUB}/{SERVER4}", listen=[SERVER4])
     before = Before(scene.client)
-    scene.start_server(*tunnel_addresses(1, [4]))
+    server = scene.start_server(*tunnel_addresses(1, [4]))
+    server.wait_for("start")
     options = ["--dns", WEB4, "--dns-domain", "corp.example", "--kill-switch"]
     client = scene.start_client(*tunnel_addresses(0, [4]), *options, to=HUB)
     client.wait_for("peer.up")

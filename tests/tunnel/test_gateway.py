@@ -40,6 +40,7 @@ def test_the_picture(lab: Lab, transport: str) -> None:
     assert scene.curl(WEB4, patience=0.3) == ""
     with frames(scene) as capture:
         server = scene.start_server(*tunnel_addresses(1, [4]), transport=transport)
+        server.wait_for("start")
         client = scene.start_client(*tunnel_addresses(0, [4]), "--dns", WEB4, transport=transport)
         client.wait_for("peer.up")
         capture.strange()
@@ -57,6 +58,7 @@ def test_the_picture_with_ipv6(lab: Lab) -> None:
     scene = picture(lab)
     before = Before(scene.client, scene.server)
     server = scene.start_server(*tunnel_addresses(1))
+    server.wait_for("start")
     client = scene.start_client(*tunnel_addresses(0), "--dns", WEB6, "--kill-switch", to=SERVER6)
     client.wait_for("peer.up")
     with frames(scene) as capture:
@@ -77,6 +79,7 @@ def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
     both = ["--mode", mode, "--dev", f"{mode}0", "--negotiation", "server"]
     push = ["--pool-network", "10.8.0.0/24", "--pool-network", "fd88::/64", "--push-gateway", "--push-dns", WEB4]
     server = scene.start_server(*both, *push)
+    server.wait_for("start")
     where = ["--connect", f"{SERVER4}:443", *scene.secrets[0]]
     client = End(scene.client, *where, *both)
     client.wait_for("gateway.on")
@@ -98,6 +101,7 @@ def test_a_route_as_wide_as_the_world_does_not_swallow_the_tunnel(lab: Lab, who:
     both = ["--dev", "tun0", "--negotiation", "server" if who == "hub" else "off"]
     pushed = ["--push-route", wide, "--push-route", near, "--pool-network", "10.8.0.0/24"]
     server = scene.start_server(*both, *(pushed if who == "hub" else tunnel_addresses(1)))
+    server.wait_for("start")
     own = ["--route", wide, "--route", near, *tunnel_addresses(0)] if who == "client" else []
     client = End(scene.client, "--connect", f"{SERVER4}:443", *both, *own, "--keepalive", "1", *scene.secrets[0])
     client.wait_for("negotiation.configured" if who == "hub" else "peer.up")
@@ -115,7 +119,7 @@ def test_a_route_as_wide_as_the_world_does_not_swallow_the_tunnel(lab: Lab, who:
 
 def test_what_the_tunnel_does_not_carry_does_not_leak(lab: Lab) -> None:
     scene = picture(lab)
-    scene.start_server(*tunnel_addresses(1, [4]))
+    scene.start_server(*tunnel_addresses(1, [4])).wait_for("start")
     scene.server.set("net.ipv6.conf.all.forwarding", 1)
     scene.web.run(["ip", "-6", "route", "add", "default", "via", OUTSIDE6])
     assert SAID in scene.curl(WEB6)
@@ -219,7 +223,7 @@ def test_the_kill_switch_holds_when_the_tunnel_fails(lab: Lab) -> None:
 
 def test_other_networks_and_other_changes_of_the_host_are_lived_with(lab: Lab) -> None:
     scene = picture(lab)
-    scene.start_server(*tunnel_addresses(1, [4]))
+    scene.start_server(*tunnel_addresses(1, [4])).wait_for("start")
     client = scene.start_client(*tunnel_addresses(0, [4]), "--dns", WEB4)
     client.wait_for("peer.up")
     # A network manager that clears rules it does not know, and a DHCP client that writes resolv.conf anew.
