@@ -30,6 +30,7 @@ from caetun.node import IndexAllocator, Node
 from caetun.peers import Event, Output, Peer, Timing
 from caetun.session.handshake import Handshakes, Hello, PeerId, Policy, PostQuantum
 from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity, public_key
+from caetun.session.module import Means
 from caetun.session.session import Session
 from caetun.transports.pieces import Assembler, cut_record
 from caetun.types import Drops, Mode
@@ -166,9 +167,7 @@ class Host:
         else:
             identity = SecretIdentity(setup.secret)
         hello = Hello(setup.mode, mtu=setup.mtu, max_record=64 * 1024)
-        self.handshakes = Handshakes(
-            identity, hello, setup.policy, entropy=self._entropy, allocate_index=indices, drops=self.drops
-        )
+        self.handshakes = Handshakes(identity, Means(hello, setup.policy, self._entropy, indices, self.drops))
         self.node = Node(self.handshakes, indices, self.drops, self._switchboard() if setup.switch else None)
         self.assembler = Assembler(self.drops, self.node.sessions)
         self.peers: dict[str, Peer] = {}
