@@ -1,7 +1,7 @@
 """How often somebody may be wrong: by user and by address. Pure.
 
-Whoever has been let in before is known by his key, and counted by that instead: strangers who guess in his name, or from
-behind the same address, do not keep him out.
+Whoever has been let in before is known by his key, and counted by that instead: strangers who guess in his name, or
+from behind the same address, do not keep him out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client's core on a real socket: what a daemon does that is asked who it is, less the seconds that starting one takes.
+"""A client's core on a real socket: what a daemon does that is asked who it is, less the second that a start takes.
 
     guesser = Guesser(site, "10.99.0.2", hub=("10.99.0.1", 4500), name="mallory")
     guesser.guess({"user": "alice", "password": "secret"})     # what the hub says to it
