@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from caetun.errors import HostError
 from caetun.lab import Lab, become_root, needs
+
+# How long an example takes says nothing where others use the machine, too.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 _no_root = ""
 
