@@ -227,7 +227,9 @@ def test_each_key_with_a_wrong_value_or_a_wrong_name(tmp_path: Path, section: st
         (f"{key} =", f"line {number}: {key}: has no value: write {key} = VALUE, or leave it away"),
         (f"{key}s = x", rf"line {number}: {key}s: no such key in \[{section}\]: did you mean {key}\?"),
     ):
-        changed = head + re.sub(rf"(?m)^{key} = .*$", lambda _: instead, text, count=1)
+        line = re.search(rf"(?m)^{key} = .*$", text)
+        assert line is not None
+        changed = head + text[: line.start()] + instead + text[line.end() :]
         with pytest.raises(ConfigurationError, match=told) as caught:
             read(tmp_path, changed)
         assert "\n" not in str(caught.value)
