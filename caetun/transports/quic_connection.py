@@ -28,6 +28,7 @@ from caetun.transports.quic_keys import Keyring
 from caetun.transports.quic_owner import Owner
 from caetun.transports.quic_packets import (
     DATAGRAM,
+    GAP,
     LONG_HEADER,
     MAX_PACKETS,
     Opened,
@@ -114,7 +115,7 @@ class Connection:
     def send(self, messages: list[Buffer], now: float, probe: bool = False) -> list[Buffer]:
         """Send messages of equal size, the last maybe shorter, two parts each. Returns those that must wait. Hot.
 
-        `Owner.room` says when to try again. `probe`: whatever the windows say, and its loss means nothing.
+        Try again after each burst. `probe`: whatever the windows say, and its loss means nothing.
         """
         quic, keys = self.quic, self._keys
         if keys is None or self.over:
@@ -205,10 +206,11 @@ class Connection:
         if self._keys is None or source != self._source:
             for packet in apart(bursts):
                 self._slowly(packet, source, now)
-            return
-        for view, size in joined(bursts):
-            for at in range(0, len(view), MAX_PACKETS * size):
-                self._quickly(view[at : at + MAX_PACKETS * size], size, now)
+        else:
+            for view, size in joined(bursts):
+                for at in range(0, len(view), MAX_PACKETS * size):
+                    self._quickly(view[at : at + MAX_PACKETS * size], size, now)
+        self._owner.delivered()
 
     def _quickly(self, view: memoryview, size: int, now: float) -> None:
         """Open short headers at once; what cannot be opened so goes to aioquic."""
@@ -241,8 +243,7 @@ class Connection:
         numbers, length, start = opened.numbers, opened.size, 0
         for failed in (*opened.failed, len(numbers)):
             if failed > start:
-                messages = opened.messages[start * length : failed * length]
-                self._deliver(numbers[start:failed], messages, length, now)
+                self._deliver(numbers[start:failed], opened.run(start, failed), length, now)
             start = failed + 1
         if not opened.failed:
             self._received.spin(numbers[-1], opened.spin)
@@ -267,7 +268,7 @@ class Connection:
         for place, number in enumerate(numbers):
             if number not in received:
                 received.mark(range(number, number + 1), now)
-                self._owner.received(messages[place * size : (place + 1) * size], size, now)
+                self._owner.received(messages[place * size : (place + 1) * size - GAP], size, now)
 
     def _other(self, payload: bytes, cid: bytes, number: int, now: float) -> None:
         """A packet that we could open holds more or else than a message: mostly an acknowledgement."""
@@ -302,7 +303,6 @@ class Connection:
             self._stirred = True
         if message:
             self._owner.received(message, len(message), now)
-        self._owner.room(now)
         return True
 
     def _slowly(self, packet: Buffer, source: bytes, now: float) -> None:
@@ -339,8 +339,6 @@ class Connection:
             self._keys.renew(now)
         if quic._network_paths and self._path.addr != self.address:
             self._moved()
-        if self._keys is not None:
-            self._owner.room(now)
 
     def _take_events(self, now: float) -> None:
         while not self.over and (event := self.quic.next_event()) is not None:

@@ -57,6 +57,8 @@ class QuicLink:
         self._strange_messages = 0
         self.connection = Connection(quic, self, home.udp, address)
         self._assembler: Assembler = home.assembler
+        self._arrived: tuple[list[Record], list[bytes]] = [], []
+        """Records and other messages that the core has not been given yet."""
         self._queue: deque[list[Buffer]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -159,7 +161,7 @@ class QuicLink:
                 self._queue.append(rest)
                 self._was_full = True
 
-    def room(self, now: float) -> None:
+    def _send_waiting(self, now: float) -> None:
         """More may be sent, perhaps."""
         queue = self._queue
         while queue:
@@ -174,7 +176,7 @@ class QuicLink:
         if self.connection.over:
             return
         if self._queue:
-            self.room(now)
+            self._send_waiting(now)
         self.connection.settle(now)
         if self._was_full and not self.full:
             self._was_full = False
@@ -204,9 +206,14 @@ class QuicLink:
 
     def received(self, messages: memoryview, size: int, now: float) -> None:
         """Messages have come in. Hot: once a burst."""
-        records: list[Record] = []
-        others: list[bytes] = []
-        self._assembler.burst(self, messages, size, now, (records, others))
+        self._assembler.burst(self, messages, size, now, self._arrived)
+
+    def delivered(self) -> None:
+        """Give the core what has come in, in one go: the host then answers several bursts by one frame."""
+        records, others = self._arrived
+        if not records and not others:
+            return
+        self._arrived = [], []
         if records:
             self._context.arrivals.records(self, records)
         if others:
@@ -214,7 +221,7 @@ class QuicLink:
             if not self.proven:
                 self._strange_messages += len(others)
                 if self._strange_messages > MAX_STRANGER_MESSAGES:
-                    self.send_away(now)
+                    self.send_away(time.monotonic())
 
     def known_as(self, cid: bytes, known: bool) -> None:
         """The far end may use this connection id from now on, or no more."""
@@ -230,6 +237,7 @@ class QuicLink:
 
     def ended(self, why: str) -> None:
         """The connection is over."""
+        self.delivered()
         known = self.waiter is None and self.proven
         self._gone(why)
         if known:
@@ -249,6 +257,7 @@ class QuicLink:
     def _gone(self, why: str) -> None:
         """Give everything back."""
         self._queue.clear()
+        self._arrived = [], []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
