@@ -11,6 +11,7 @@ and `tests/transports/test_quic_packets.py` holds the two ways against each othe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from aioquic.quic import events
@@ -75,11 +76,6 @@ class Connection:
         self.over = False
 
     @property
-    def hurried(self) -> bool:
-        """Whether the next deadline is one that should not be missed by milliseconds."""
-        return self.recovery.paced_at is not None or self._received.hurried
-
-    @property
     def overhead(self) -> int:
         """Bytes of a datagram that are not the message."""
         return overhead(len(self.quic._peer_cid.cid))
@@ -123,14 +119,15 @@ class Connection:
         keys.renew(now)
         if len(messages) == 2 and not probe and self._received.urgent(now) and self._send_with_ack(keys, messages, now):
             return []
-        size = self.overhead + len(messages[0]) + len(messages[1])
+        cid = quic._peer_cid.cid
+        size = overhead(len(cid)) + len(messages[0]) + len(messages[1])
         at, total = 0, len(messages)
         while at < total:
             count = 1 if probe and self._path.is_validated else self._allowed(size, (total - at) // 2, now)
             if not count:
                 break
             stop = at + 2 * count
-            packets, _ = keys.sealer.seal(messages[at:stop], quic._peer_cid.cid, quic._packet_number, quic._spin_bit)
+            packets, _ = keys.sealer.seal(messages[at:stop], cid, quic._packet_number, quic._spin_bit)
             self._sent(packets, size, count, now, probe)
             at = stop
         return messages[at:]
@@ -152,10 +149,13 @@ class Connection:
 
     def _sent(self, packets: memoryview, size: int, count: int, now: float, probe: bool) -> None:
         """Packets leave: account for them."""
-        last = len(packets) - (count - 1) * size
-        burst = Burst(self.quic._packet_number, count, size, last, now, probe)
-        self.recovery.burst_sent(burst, self._received.space)
-        self.recovery.tell(self.quic, burst)
+        quic, received, total = self.quic, self._received, len(packets)
+        burst = Burst(quic._packet_number, count, size, total - (count - 1) * size, now, probe)
+        self.recovery.burst_sent(burst, received.space)
+        # What aioquic has to know of packets that are sent past it.
+        quic._packet_number += count
+        quic._network_paths[0].bytes_sent += total
+        received.answered(now)
         self._udp.send_burst([packets], size, self._owner, count)
 
     def _allowed(self, size: int, wanted: int, now: float) -> int:
@@ -241,13 +241,14 @@ class Connection:
         if not self._path.is_validated:
             self._path.bytes_received += len(view)
         numbers, length, start = opened.numbers, opened.size, 0
+        if not opened.failed:
+            self._deliver(numbers, opened.messages, length, now)
+            self._received.spin(numbers[-1], opened.spin)
+            return
         for failed in (*opened.failed, len(numbers)):
             if failed > start:
                 self._deliver(numbers[start:failed], opened.run(start, failed), length, now)
             start = failed + 1
-        if not opened.failed:
-            self._received.spin(numbers[-1], opened.spin)
-            return
         others = dict(opened.others)
         for place in opened.failed:
             if self.over:
@@ -262,13 +263,14 @@ class Connection:
         """Messages of packets with these numbers, unless they came before."""
         received = self._received
         if isinstance(numbers, range) and received.misses(numbers):
-            received.mark(numbers, now)
+            received.mark(numbers, now, len(messages))
             self._owner.received(messages, size, now)
             return
         for place, number in enumerate(numbers):
             if number not in received:
-                received.mark(range(number, number + 1), now)
-                self._owner.received(messages[place * size : (place + 1) * size - GAP], size, now)
+                message = messages[place * size : (place + 1) * size - GAP]
+                received.mark(range(number, number + 1), now, len(message))
+                self._owner.received(message, size, now)
 
     def _other(self, payload: bytes, cid: bytes, number: int, now: float) -> None:
         """A packet that we could open holds more or else than a message: mostly an acknowledgement."""
@@ -284,7 +286,7 @@ class Connection:
         except Exception:  # as in `_slowly`
             self._udp.drops.count(DropReason.QUIC_MALFORMED)
             eliciting = True
-        received.mark(range(number, number + 1), now, eliciting)
+        received.mark(range(number, number + 1), now, len(payload) if eliciting else 0)
         self._stirred = True
         self._follow(now)
 
@@ -295,7 +297,7 @@ class Connection:
             return False
         ranges, delay, message = read
         space = self._received.space
-        self._received.mark(range(number, number + 1), now, eliciting=bool(message))
+        self._received.mark(range(number, number + 1), now, len(message))
         before = len(space.sent_packets)
         seconds = delay * 2**self.quic._remote_ack_delay_exponent / 1e6
         self.recovery.on_ack_received(ack_rangeset=ranges, ack_delay=seconds, now=now, space=space)
@@ -366,10 +368,20 @@ class Connection:
 
     # time
 
+    def soon(self) -> float:
+        """When to call `tick` for what comes within milliseconds; infinity if there is no such thing. Cheap."""
+        space, recovery = self._received.space, self.recovery
+        soon = inf if space.ack_at is None else space.ack_at
+        if recovery.paced_at is not None and recovery.paced_at < soon:
+            soon = recovery.paced_at
+        return space.loss_time if space.loss_time is not None and space.loss_time < soon else soon
+
     def next_deadline(self) -> float | None:
         """When to call `tick` next, monotonic seconds; None if nothing is under way."""
         if self.over:
             return None
+        if self._keys is not None:
+            self._received.tell_idle()
         due = self.quic.get_timer()
         if self._keys is not None:
             asked = self._received.heard_at + KEEPALIVE_SECONDS
@@ -384,6 +396,8 @@ class Connection:
         if self._keys is not None and now >= self._received.heard_at + KEEPALIVE_SECONDS:
             self._received.heard_at = now
             quic.send_ping(0)
+        if self._keys is not None:
+            self._received.tell_idle()
         due = quic.get_timer()
         if due is not None and now >= due:
             quic.handle_timer(now)

@@ -37,8 +37,9 @@ MAX_STRANGER_MESSAGES: Final = 16
 """Messages that nobody answers before a stranger is sent away; the longest handshake message has 4 pieces."""
 MAX_STRANGER_BYTES: Final = 1 << 16
 """Bytes taken in of a handshake: ten times what one takes, and little against what aioquic would keep of it."""
-TIMER_COARSE: Final = 0.008
-"""Seconds: while a timer comes so soon, nobody looks for a sooner one, unless the connection is in a hurry."""
+TIMER_COARSE: Final = 0.02
+"""Seconds: while a timer comes so soon, nobody looks for a sooner one but those of `Connection.soon`: what else can
+become due is a probe timeout, at least the 25 ms after a packet that the far end may take for its acknowledgement."""
 TIMER_SLACK: Final = 0.0005
 """Seconds by which a timer may come early: it is not set anew for less."""
 
@@ -269,8 +270,7 @@ class QuicLink:
 
     def _arm(self, now: float) -> None:
         """Set the timer, unless it comes early enough anyway."""
-        soon = self._timer is not None and self._timer_at <= now + TIMER_COARSE
-        if soon and not self.connection.hurried:
+        if self._timer is not None and self._timer_at <= min(now + TIMER_COARSE, self.connection.soon() + TIMER_SLACK):
             return
         due = self.connection.next_deadline()
         if not self.proven and not self.connection.over:

@@ -60,7 +60,7 @@ PACING_BURST: Final = 10
 class Burst:
     """Packets sent at one time, with numbers in a row."""
 
-    __slots__ = ("count", "first", "last_size", "lost", "pending", "probe", "sent_time", "size")
+    __slots__ = ("count", "first", "last_size", "lost", "pending", "probe", "sent_time", "size", "total")
 
     def __init__(self, first: int, count: int, size: int, last_size: int, now: float, probe: bool) -> None:
         """`size`, `last_size`: bytes of each packet, and of the last one. `probe`: its loss says nothing of congestion,
@@ -73,6 +73,8 @@ class Burst:
         self.probe = probe
         self.pending = (1 << count) - 1
         self.lost = 0
+        self.total = (count - 1) * size + last_size
+        """Bytes of all of them."""
 
     def account(self, packets: int) -> Account:
         """Some of its packets, for congestion control."""
@@ -80,6 +82,8 @@ class Burst:
 
     def bytes_of(self, packets: int) -> int:
         """Bytes of some of its packets."""
+        if packets == (1 << self.count) - 1:
+            return self.total
         total = packets.bit_count() * self.size
         return total - self.size + self.last_size if packets >> (self.count - 1) else total
 
@@ -130,17 +134,8 @@ class BurstRecovery(QuicPacketRecovery):
         self.bursts.append(burst)
         space.ack_eliciting_in_flight += burst.count
         self._time_of_last_sent_ack_eliciting_packet = burst.sent_time
-        account = burst.account(burst.pending)
-        self._allowance -= account.sent_bytes
-        self.window.on_packet_sent(packet=account)
-
-    def tell(self, quic: QuicConnection, burst: Burst) -> None:
-        """Have aioquic know of packets sent past it: their numbers, bytes towards the address, its idle timer."""
-        quic._packet_number = burst.first + burst.count
-        quic._network_paths[0].bytes_sent += burst.bytes_of((1 << burst.count) - 1)
-        if not quic._ack_eliciting_sent_since_receipt:  # RFC 9000 section 10.1
-            quic._ack_eliciting_sent_since_receipt = True
-            quic._close_at = burst.sent_time + quic._idle_timeout()
+        self._allowance -= burst.total
+        self.window.bytes_in_flight += burst.total
 
     def allowed(self, size: int, now: float, path: QuicNetworkPath, space: QuicPacketSpace) -> int:
         """How many datagrams of `size` bytes may leave now.

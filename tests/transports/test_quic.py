@@ -309,6 +309,7 @@ async def test_silence_ends_a_link(two: Two, monkeypatch: pytest.MonkeyPatch) ->
     quic = two.link.connection.quic
     two.link._timer and two.link._timer.cancel()
     quic._close_at = time.monotonic() - 1
+    two.link.connection._received._idle_from -= 60
     two.link._timer = None
     two.link._tick()
     assert two.near.hears.gone == [(two.link, "nothing heard for 30 s")]

@@ -42,13 +42,17 @@ def test_a_packet_number_that_jumps_far_costs_nothing() -> None:
     assert window._bits.bit_length() <= PacketWindow.SIZE
 
 
+FULL = 60_000
+"""Bytes of a burst."""
+
+
 @pytest.fixture
 def received() -> Received:
     return Received(QuicConnection(configuration=QuicConfiguration(is_client=True)))
 
 
 def test_the_usual_acknowledgement_says_what_came(received: Received) -> None:
-    received.mark(range(70_000, 70_044), 1.0)
+    received.mark(range(70_000, 70_044), 1.0, FULL)
     read = read_ack(received.simple_ack(1.008))
     assert read is not None
     ranges, delay, message = read
@@ -56,14 +60,14 @@ def test_the_usual_acknowledgement_says_what_came(received: Received) -> None:
 
 
 def test_with_a_gap_aioquic_is_asked(received: Received) -> None:
-    received.mark(range(5), 1.0)
-    received.mark(range(6, 10), 1.0)
+    received.mark(range(5), 1.0, FULL)
+    received.mark(range(6, 10), 1.0, FULL)
     assert received.urgent(1.0)
     assert received.simple_ack(1.0) == b""
 
 
 def test_an_acknowledgement_may_carry_a_message(received: Received) -> None:
-    received.mark(range(5), 1.0)
+    received.mark(range(5), 1.0, FULL)
     read = read_ack(received.simple_ack(1.0) + b"\x30message")
     assert read is not None
     assert bytes(read[2]) == b"message"
@@ -83,16 +87,15 @@ def test_any_bytes_are_read_or_left(payload: bytes) -> None:
 
 
 def test_acknowledgements_leave_when_they_are_worth_it(received: Received) -> None:
-    received.mark(range(1), 1.0)
+    received.mark(range(1), 1.0, 1300)
     assert not received.urgent(1.0), "a lone packet waits for an answer to go along with"
-    received.mark(range(1, 2), 1.0)
+    received.mark(range(1, 2), 1.0, 1300)
     assert received.urgent(1.0)
     received.simple_ack(1.0)
     received.acknowledged(1.0)
-    received.mark(range(2, 30), 1.0002)
+    received.mark(range(2, 30), 1.0002, FULL)
     assert not received.urgent(1.0002), "just said something"
-    assert received.hurried
     assert received.space.ack_at == pytest.approx(1.001)
     assert received.urgent(1.001)
-    received.mark(range(30, 90), 1.0003)
+    received.mark(range(30, 90), 1.0003, FULL)
     assert received.urgent(1.0003), "many"
