@@ -300,7 +300,7 @@ class Connection:
         self._received.mark(range(number, number + 1), now, len(message))
         before = len(space.sent_packets)
         seconds = delay * 2**self.quic._remote_ack_delay_exponent / 1e6
-        self.recovery.on_ack_received(ack_rangeset=ranges, ack_delay=seconds, now=now, space=space)
+        self.recovery.acknowledged(ranges, seconds, now, space)
         if len(space.sent_packets) != before:  # aioquic may have something to send again
             self._stirred = True
         if message:
@@ -371,6 +371,8 @@ class Connection:
     def soon(self) -> float:
         """When to call `tick` for what comes within milliseconds; infinity if there is no such thing. Cheap."""
         space, recovery = self._received.space, self.recovery
+        if self.over:
+            return inf
         soon = inf if space.ack_at is None else space.ack_at
         if recovery.paced_at is not None and recovery.paced_at < soon:
             soon = recovery.paced_at
@@ -396,14 +398,15 @@ class Connection:
         if self._keys is not None and now >= self._received.heard_at + KEEPALIVE_SECONDS:
             self._received.heard_at = now
             quic.send_ping(0)
+            self._stirred = True
         if self._keys is not None:
+            self.settle(now)  # what is due for us is not for aioquic any more
             self._received.tell_idle()
         due = quic.get_timer()
         if due is not None and now >= due:
             quic.handle_timer(now)
+            self._stirred = True
         if quic._close_event is None:
             self.settle(now)
-            self.flush(now)
-        self._received.acknowledged(now)
         self.recovery.paced_at = None
         self._follow(now)

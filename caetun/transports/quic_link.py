@@ -270,9 +270,10 @@ class QuicLink:
 
     def _arm(self, now: float) -> None:
         """Set the timer, unless it comes early enough anyway."""
-        if self._timer is not None and self._timer_at <= min(now + TIMER_COARSE, self.connection.soon() + TIMER_SLACK):
+        soon, coarse = self.connection.soon(), now + TIMER_COARSE
+        if self._timer is not None and self._timer_at <= min(coarse, soon + TIMER_SLACK):
             return
-        due = self.connection.next_deadline()
+        due = soon if soon < coarse else self.connection.next_deadline()
         if not self.proven and not self.connection.over:
             due = self._prove_by if due is None else min(due, self._prove_by)
         if due is None:

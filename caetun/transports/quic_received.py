@@ -12,7 +12,6 @@ from typing import Final
 from aioquic._buffer import Buffer as QuicBuffer
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import pull_ack_frame
-from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from aioquic.tls import Epoch
 
@@ -213,20 +212,29 @@ class Received:
             self._acknowledged_at = now
 
 
-def read_ack(payload: bytes) -> tuple[RangeSet, int, memoryview] | None:
+def read_ack(payload: bytes) -> tuple[list[range], int, memoryview] | None:
     """What a packet acknowledges, the delay as it is encoded, and the message that stands behind it or nothing.
 
     None if the packet holds anything else: an ACK frame, and maybe one DATAGRAM frame to the packet's end, is all.
     """
     if payload[0] != _ACK:
         return None
+    if len(payload) >= SIMPLE_ACK:  # mostly one of ours, as `Received.simple_ack` writes it
+        _, largest, delay, further, more = _ACK_FRAME.unpack_from(payload)
+        largest, delay, more = largest - _OF_EIGHT, delay - _OF_FOUR, more - _OF_FOUR
+        if not further and 0 <= more <= largest and more <= _MOST_OF_FOUR and 0 <= delay <= _MOST_OF_FOUR:
+            rest = memoryview(payload)[SIMPLE_ACK:]
+            return _with_message([range(largest - more, largest + 1)], delay, rest)
     buffer = QuicBuffer(data=payload)
     buffer.seek(1)
     try:
         ranges, delay = pull_ack_frame(buffer)
     except ValueError:
         return None
-    rest = memoryview(payload)[buffer.tell() :]
+    return _with_message(list(ranges), delay, memoryview(payload)[buffer.tell() :])
+
+
+def _with_message(ranges: list[range], delay: int, rest: memoryview) -> tuple[list[range], int, memoryview] | None:
     if rest and (rest[0] != DATAGRAM or len(rest) == 1):
         return None
     return ranges, delay, rest[1:]

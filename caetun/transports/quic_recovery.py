@@ -188,11 +188,14 @@ class BurstRecovery(QuicPacketRecovery):
     # what comes back
 
     def on_ack_received(self, *, ack_rangeset: RangeSet, ack_delay: float, now: float, space: QuicPacketSpace) -> None:
-        """As aioquic's, for its packets and for bursts. Hot: once an acknowledgement."""
-        if not space.is_application_data or not self.bursts:
+        """As aioquic's, for its packets and for bursts."""
+        if space.is_application_data and self.bursts:
+            self.acknowledged(list(ack_rangeset), ack_delay, now, space)
+        else:
             super().on_ack_received(ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space)
-            return
-        ranges = list(ack_rangeset)
+
+    def acknowledged(self, ranges: list[range], ack_delay: float, now: float, space: QuicPacketSpace) -> None:
+        """Packets of application data were acknowledged: ranges of numbers, in order. Hot: once an acknowledgement."""
         largest = ranges[-1].stop - 1
         space.largest_acked_packet = max(space.largest_acked_packet, largest)
         used = self.window.bytes_in_flight * 2 >= self.window.congestion_window
@@ -219,7 +222,8 @@ class BurstRecovery(QuicPacketRecovery):
                 break
             while ranges[at].stop <= burst.first:
                 at += 1
-            packets = burst.within(ranges, at)
+            whole = ranges[at].start <= burst.first and burst.first + burst.count <= ranges[at].stop
+            packets = -1 if whole else burst.within(ranges, at)
             acked = burst.pending & packets
             if acked:
                 burst.pending ^= acked
