@@ -15,10 +15,9 @@ Python: 2 us remain of aioquic's 24, of which the cipher has 1.2. Everything els
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -64,14 +63,11 @@ _FRAME_TYPE: Final = bytes((DATAGRAM,))
 _BYTES: Final = [bytes((byte,)) for byte in range(256)]
 _exhaust: Final = deque[object](maxlen=0).extend
 """Calls what `map` would call: what a turn of a loop costs in Python is a tenth of what a packet does."""
-_COUNT: Final = array("H", [number % _NUMBERS for number in range(_NUMBERS + MAX_PACKETS)])
-_HIGH: Final = bytes(number >> 8 for number in _COUNT)
-_LOW: Final = bytes(number & 0xFF for number in _COUNT)
+_HIGH: Final = b"".join([high * 256 for high in (*_BYTES, _BYTES[0])])
+_LOW: Final = bytes(range(256)) * 257
 """Packet numbers in a row, as two columns: a burst's are a slice of each."""
 _KEEP_MASKED: Final = bytes(byte & _MASKED for byte in range(256))
 _DROP_SPIN: Final = bytes(byte & ~SPIN_BIT for byte in range(256))
-_FIRSTS: Final = [bytes(first ^ (mask & _MASKED) for mask in range(256)) for first in range(256)]
-"""By the first byte as it is: as it goes out, by the mask's first byte."""
 
 
 def overhead(cid: int) -> int:
@@ -81,6 +77,12 @@ def overhead(cid: int) -> int:
 
 def _xor(one: bytes, other: bytes) -> bytes:
     return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).to_bytes(len(one), "big")
+
+
+@cache
+def _masked(first: int) -> bytes:
+    """A first byte as it goes out, by the mask's first byte."""
+    return bytes(first ^ (mask & _MASKED) for mask in range(256))
 
 
 @lru_cache(maxsize=_MAX_PICKERS)
@@ -161,7 +163,7 @@ class Sealer(_Keys):
         at = len(prefix)
         masks = self._masks(b"".join(_picker(at + _SAMPLE_AFTER, size, count)(buffer)))
         low = number % _NUMBERS
-        buffer[::size] = masks[::_SAMPLE].translate(_FIRSTS[first])
+        buffer[::size] = masks[::_SAMPLE].translate(_masked(first))
         buffer[at::size] = _xor(_HIGH[low : low + count], masks[1::_SAMPLE])
         buffer[at + 1 :: size] = _xor(_LOW[low : low + count], masks[2::_SAMPLE])
         self.sealed += count
