@@ -262,22 +262,21 @@ class Opener(_Keys):
         authentic."""
         head = len(prefix) + _NUMBER_SIZE
         payload = size - head - _TAG
-        room = memoryview(bytearray(len(view) - len(numbers) * (head + _TAG)))
         sealed = [view[at : at + payload + _TAG] for at in range(head, len(view), size)]
-        plain = [room[at : at + payload] for at in range(0, len(room), payload)]
         nonces, heads = self._columns(prefix, numbers)
-        decrypt = self._aead.decrypt_into
+        decrypt = self._aead.decrypt
         try:
-            _exhaust(map(decrypt, nonces, sealed, heads, plain))
-        except InvalidTag:  # one of them; the others once more, so that each has its own fate
+            return memoryview(b"".join(map(decrypt, nonces, sealed, heads))), payload, []
+        except InvalidTag:  # one of them; all once more, so that each has its own fate
             failed: list[int] = []
-            for place, packet in enumerate(zip(nonces, sealed, heads, plain, strict=True)):
+            opened: list[bytes] = []
+            for place, packet in enumerate(zip(nonces, sealed, heads, strict=True)):
                 try:
-                    decrypt(*packet)
+                    opened.append(decrypt(*packet))
                 except InvalidTag:
                     failed.append(place)
-            return room, payload, failed
-        return room, payload, []
+                    opened.append(bytes(len(packet[1]) - _TAG))
+        return memoryview(b"".join(opened)), payload, failed
 
 
 def joined(bursts: Sequence[tuple[memoryview, int]]) -> Iterator[tuple[memoryview, int]]:
