@@ -111,7 +111,7 @@ class Connection:
     def send(self, messages: list[Buffer], now: float, probe: bool = False) -> list[Buffer]:
         """Send messages of equal size, the last maybe shorter, two parts each. Returns those that must wait. Hot.
 
-        Try again after each burst. `probe`: whatever the windows say, and its loss means nothing.
+        Try again when something has come in. `probe`: whatever the windows say, and its loss means nothing.
         """
         quic, keys = self.quic, self._keys
         if keys is None or self.over:
@@ -370,13 +370,7 @@ class Connection:
 
     def soon(self) -> float:
         """When to call `tick` for what comes within milliseconds; infinity if there is no such thing. Cheap."""
-        space, recovery = self._received.space, self.recovery
-        if self.over:
-            return inf
-        soon = inf if space.ack_at is None else space.ack_at
-        if recovery.paced_at is not None and recovery.paced_at < soon:
-            soon = recovery.paced_at
-        return space.loss_time if space.loss_time is not None and space.loss_time < soon else soon
+        return inf if self.over else self.recovery.soon(self._received.space)
 
     def next_deadline(self) -> float | None:
         """When to call `tick` next, monotonic seconds; None if nothing is under way."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from aioquic.quic.packet_builder import QuicDeliveryState
@@ -164,6 +165,13 @@ class BurstRecovery(QuicPacketRecovery):
         self._allowance = min(most, self._allowance + (now - self._allowed_at) * rate)
         self._allowed_at = now
         return int(self._allowance)
+
+    def soon(self, space: QuicPacketSpace) -> float:
+        """When the first of these is due: an acknowledgement, a loss by time, pacing; infinity if none is."""
+        soon = inf if space.ack_at is None else space.ack_at
+        if self.paced_at is not None and self.paced_at < soon:
+            soon = self.paced_at
+        return space.loss_time if space.loss_time is not None and space.loss_time < soon else soon
 
     def _rate(self) -> float:
         """Bytes a second."""
