@@ -63,7 +63,7 @@ def test_three_are_raced_and_the_first_is_dead() -> None:
     story = Story("udp", "tcp", "wss")
     story.udp(False)
     story.shell.lines["tcp"].cut = True
-    assert story.until_on("wss", within=1.0) <= 2 * 0.3 + 4 * 0.01 + 0.03 + 0.001
+    assert story.until_on("wss", within=1.0) <= 2 * 0.25 + 4 * 0.01 + 0.03 + 0.001
     story.world.run(3.0)
     assert len(story.client.told("peer.up")) == len(story.hub.told("peer.up")) == 1
     assert share_a_pair(story.client, story.hub)
