@@ -81,6 +81,8 @@ class Status:
     pause: float = BETTER_PAUSE
     retry_at: float = 0.0
     """Not before then is it tried in the background."""
+    told: bool = False
+    """Whether a person knows why it failed; it was not up since."""
 
 
 class Orders(NamedTuple):
@@ -142,6 +144,7 @@ class Ladder:
         elif status.phase in UNDER_WAY:
             self._fail(status, now, why or f"no answer in {now - status.since:.1f} s")
             self._next_at = min(self._next_at, now)
+            self._tell_failed(status)
             self._all_failed(now)
 
     def up(self, rung: Rung, now: float) -> None:
@@ -276,7 +279,13 @@ class Ladder:
         self._pause = min(2 * self._pause, RACE_PAUSE_MOST)
         self._tell("nobody answers: " + self._reasons(self._statuses.values()))
 
+    def _tell_failed(self, status: Status) -> None:
+        """A better rung than the one in use has turned out to fail, too: told once, not at each try."""
+        if self._up is not None and status.rung.rank < self._up.rung.rank and not status.told:
+            self._tell(f"not via {self._reasons([status])}")
+
     def _tell_up(self, status: Status) -> None:
+        status.told = False
         better = [other for other in self._statuses.values() if other.rung.rank < status.rung.rank]
         reasons = self._reasons(better)
         self._told = ""
@@ -284,7 +293,11 @@ class Ladder:
 
     @staticmethod
     def _reasons(statuses: Iterable[Status]) -> str:
-        return "; ".join(f"{status.rung.text}: {status.why}" for status in statuses if status.phase is Phase.FAILED)
+        """Why those of them failed that did, for a person."""
+        failed = [status for status in statuses if status.phase is Phase.FAILED]
+        for status in failed:
+            status.told = True
+        return "; ".join(f"{status.rung.text}: {status.why}" for status in failed)
 
     def _tell(self, line: str) -> None:
         """A line for the log, unless it says what the last one did."""

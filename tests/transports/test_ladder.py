@@ -165,6 +165,36 @@ def test_why_is_told_in_one_line() -> None:
     assert climb.lines == ["up via wss hub:443; udp hub:443: no answer in 2.1 s; quic hub:443: refused"]
 
 
+def test_what_fails_after_the_race_is_told_once_until_it_was_up() -> None:
+    climb = Climb()
+    climb.poll()
+    climb.wait(2 * STAGGER)
+    climb.up(TCP)
+    climb.poll()
+    climb.fail(QUIC, why="refused")
+    climb.now += 2.0
+    climb.fail(UDP)
+    climb.poll()
+    assert climb.lines == [
+        "up via tcp hub:443",
+        "not via quic hub:443: refused",
+        "not via udp hub:443: no answer in 2.5 s",
+    ]
+    for _ in range(3):
+        for _, rung in climb.wait(100.0):
+            climb.fail(rung, why="refused")
+    assert len(climb.lines) == 3
+    climb.wait(100.0)
+    climb.up(UDP)
+    climb.ladder.lost(climb.now, "reset")
+    climb.poll()
+    climb.up(TCP)
+    climb.fail(UDP, why="refused")
+    climb.poll()
+    assert climb.lines[3] == "up via udp hub:443"
+    assert climb.lines[-2:] == ["up via tcp hub:443", "not via udp hub:443: refused"]
+
+
 def test_when_all_have_failed_it_is_told_once_and_tried_for_ever() -> None:
     climb = Climb(UDP, TCP)
     pauses = []
