@@ -189,6 +189,16 @@ def test_there_and_back_twenty_times(loss: float) -> None:
     assert len(story.client.node.sessions) <= 4
 
 
+def test_a_link_that_is_full_when_it_dies_is_left_too() -> None:
+    story = Story().settled()
+    story.world.flow(story.client, rate=100, seconds=10)
+    story.udp(False)
+    assert story.client.peer.link is not None
+    story.client.peer.link.full = True  # congestion control waits for acknowledgements that do not come
+    story.until_on("tcp", within=STANDSTILL)
+    assert story.client.told("peer.down") == []
+
+
 def test_a_stream_that_is_reset_is_replaced_before_anybody_asks() -> None:
     story = Story("tcp", "wss").settled()
     story.traffic(5.0)

@@ -112,7 +112,7 @@ class Liveness:
         self._enough_at = 0.0
         self.reported_at = self._flow_at = self._relieved_at = -math.inf
         self.unanswered_since: float | None = None
-        """When frames were sent first since anything was heard."""
+        """When frames were sent, or had to wait, first since anything was heard."""
         self.unreported_since: float | None = None
         """When frames were sent first since the far end reported."""
         self.overdue_since: float | None = None
@@ -127,20 +127,25 @@ class Liveness:
     def sent(self, now: float) -> bool:
         """A record with frames goes out; returns whether into a silence that is too long. Hot: once a batch."""
         self.sent_at = now
-        silent = False
-        if self.unanswered_since is None:
-            self.unanswered_since = self._enough_at = now
-            self._batches = QUIET_BATCHES if now < self.delivered_at + ANSWER_SECONDS else 1
-        else:
-            silent = now >= self.unanswered_since + QUIET_SECONDS
-            if self._batches < QUIET_BATCHES:
-                self._batches += 1
-                self._enough_at = now
         if self.unreported_since is None:
             self.unreported_since = now
         elif self.overdue_since is None and now >= self.unreported_since + REPORT_DUE:
             self.overdue_since = now
-        return silent
+        return self.waits(now)
+
+    def waits(self, now: float) -> bool:
+        """Frames were sent, or would have been if the link were not full; returns as `sent`. Hot: once a batch.
+
+        What fills a link should have an answer, too: a dead one stays full, and then nothing is sent any more.
+        """
+        if self.unanswered_since is None:
+            self.unanswered_since = self._enough_at = now
+            self._batches = QUIET_BATCHES if now < self.delivered_at + ANSWER_SECONDS else 1
+            return False
+        if self._batches < QUIET_BATCHES:
+            self._batches += 1
+            self._enough_at = now
+        return now >= self.unanswered_since + QUIET_SECONDS
 
     def heard(self, now: float) -> None:
         """An authentic record, or a new key pair. Hot: once a record."""
