@@ -255,7 +255,12 @@ class Peer:
         if not self.present:
             return self.session.forget()
         self._journey.send(control.encode(control.Close(control.REVOKED)), now, out)
-        return self._lost(why, now, out)
+        return self._lost(why, now, out) + self.session.forget()
+
+    @property
+    def answered(self) -> bool:
+        """Whether we have answered a handshake of the far end's, and not heard from it since."""
+        return bool(self.session.unconfirmed)
 
     @property
     def certificate(self) -> bytes:
@@ -380,7 +385,7 @@ class Peer:
             out.seek.append(self)
         else:
             self._caller.end()
-        return self.session.forget()
+        return self.session.end()
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""

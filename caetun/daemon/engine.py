@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Identity: TypeAlias = "StaticIdentity | SecretIdentity | CertificateIdentity"
 
 # chosen by us
+GUEST: Final = "guest-"
+"""What the name of a peer begins with that no configuration names, until it has said who it is."""
 MAX_RECORD: Final = 64 * 1024
 """Bytes of sealed record this side puts together: what one burst of datagrams can carry."""
 
@@ -65,7 +67,7 @@ def make_core(
         ident = established.peer
         in_certificate = () if trust is None or not established.certificate else trust.names_of(established.certificate)
         identity.learn(ident, in_certificate[0] if in_certificate else "")
-        name = f"guest-{ident[:4].hex()}"
+        name = f"{GUEST}{ident[:4].hex()}"
         guest = make_peer(settings, node, device, ident, name)
         node.add(guest, settings.port_defaults.settings(name) if switched else None)
         return guest

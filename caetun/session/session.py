@@ -173,13 +173,21 @@ class Session:
         self._report = _NOTHING
         return stale
 
-    def forget(self) -> list[KeyPair]:
-        """The session is over; returns all its key pairs."""
-        pairs = [*self.previous, *self.unconfirmed]
+    def end(self) -> list[KeyPair]:
+        """The session is over; returns its key pairs.
+
+        Answered handshakes are newer than it: whoever was started again may have overtaken its own goodbye.
+        """
+        pairs = [*self.previous]
         if self.current is not None:
             pairs.append(self.current)
         self.current = None
         self.previous = []
+        return pairs
+
+    def forget(self) -> list[KeyPair]:
+        """The same, and nobody is to come back by a handshake that was answered before; returns all key pairs."""
+        pairs = self.end() + self.unconfirmed
         self.unconfirmed = []
         return pairs
 
