@@ -100,6 +100,8 @@ class Fdb:
         self._made_room_at = -REFRESH
         self.learned = 0
         """Entries that are not static."""
+        self.version = 0
+        """Another number as soon as an address has come, gone or moved."""
         self.flapped = 0, 0
         """Home and other port of the address that `learn` has called flapping last."""
 
@@ -155,6 +157,7 @@ class Fdb:
         self._tables.setdefault(vlan, OrderedDict())[key] = Entry(port, now)
         self._count(port, 1)
         self.learned += 1
+        self.version += 1
         return Learned.NEW
 
     def _has_no_room(self, port: int) -> bool:
@@ -192,6 +195,7 @@ class Fdb:
     def _place(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> None:
         self._count(entry.port, -1)
         self._count(port, 1)
+        self.version += 1
         entry.port, entry.seen_at = port, now
         self._tables[vlan].move_to_end(key)
 
@@ -203,6 +207,7 @@ class Fdb:
             self._per_port.pop(port, None)
 
     def _forget(self, vlan: int, key: bytes, entry: Entry) -> None:
+        self.version += 1
         table = self._tables[vlan]
         del table[key]
         if not table:
@@ -220,6 +225,7 @@ class Fdb:
         if entry is not None:
             self._forget(vlan, address, entry)
         self._tables.setdefault(vlan, OrderedDict())[address] = Entry(port, now, static=True)
+        self.version += 1
 
     def flush(self, port: int | None = None, vlan: int | None = None) -> int:
         """Forget what was learned, all or at one port or on one VLAN; returns how many entries that were."""
@@ -264,6 +270,13 @@ class Fdb:
     def vlans(self) -> list[int]:
         """VLANs where somebody has been seen."""
         return list(self._tables)
+
+    def at(self, port: int) -> Iterator[tuple[int, bytes]]:
+        """(VLAN, address) of everybody at a port."""
+        for vlan, table in self._tables.items():
+            for key, entry in table.items():
+                if entry.port == port:
+                    yield vlan, key
 
     def count(self, port: int) -> int:
         """Entries learned at a port."""
