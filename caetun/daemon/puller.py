@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from asyncio import TimerHandle
 
     from caetun.agreement import Address, Network
-    from caetun.negotiation.pool import Interface as Assignable
     from caetun.daemon.hostnet import Interface
     from caetun.daemon.services import Hands
+    from caetun.negotiation.pool import Interface as Assignable
     from caetun.peers import Peer
     from caetun.settings import Settings
 

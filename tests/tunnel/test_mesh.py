@@ -1,4 +1,4 @@
-"""Four hosts and their hub find direct ways or do without: Carol and Dave beside it, Alice and Bob behind a NAT each."""
+"""Four hosts of one hub find direct ways or do without: Carol and Dave beside it, Alice and Bob behind a NAT each."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ HUB = "10.88.0.1"
 INNER = {"alice": "10.88.0.2", "bob": "10.88.0.3", "carol": "10.88.0.4", "dave": "10.88.0.5"}
 FALLBACK = 3.0
 """Seconds."""
+PINGS = 50
 RETURN = 60.0
 """Seconds within which a direct way that works again is used again."""
 _ALIKE = """
@@ -72,15 +73,16 @@ class Place:
         }
         return {pair for pair in PAIRS if pair in found and pair[::-1] in found}
 
-    def relayed(self, records: int) -> bool:
-        """Whether the hub gets more than so many records within the next 20 pings from Alice to Carol."""
+    def relayed(self) -> bool:
+        """Whether pings from Alice to Carol go by the hub: a record for each question and each answer."""
         before = self.ends["hub"].counters()["records_in"]
-        assert ping(self.hosts["alice"], self.inner["carol"], count=20) == 20
-        return bool(self.ends["hub"].counters()["records_in"] - before > records)
+        answered = ping(self.hosts["alice"], self.inner["carol"], count=PINGS)
+        assert answered > 0.8 * PINGS, "on a busy machine ping does not wait for the last ones"
+        return bool(self.ends["hub"].counters()["records_in"] - before > PINGS)
 
 
 def town(lab: Lab, mode: str, alike: tuple[str, ...], pool: bool = False) -> Place:
-    """Start it; `alike`: whose NAT keeps ports, while others' choose them by chance; `pool`: the hub gives addresses."""
+    """Start it; `alike`: whose NAT keeps ports, not choosing them by chance; `pool`: the hub gives addresses."""
     street = lab.host("street")
     street.set("net.ipv4.ip_forward", 1)
     hosts = {name: lab.host(name, private=["/run"]) for name in ("hub", *NAMES)}
@@ -158,7 +160,7 @@ def test_direct_ways_form_where_they_can_and_the_hub_relays_the_rest(place: Plac
     for here, there in PAIRS:
         assert ping(place.hosts[here], place.inner[there]) == 3
         assert ping(place.hosts[there], place.inner[here]) == 3
-    until(lambda: not place.relayed(10), "the hub has next to nothing to do")
+    until(lambda: not place.relayed(), "the hub has next to nothing to do")
     assert place.direct() == expected
     introduced = {row["member"]: row["introduced to"] for row in show(place.ends["hub"], "mesh", f"{place.mode}0")}
     assert introduced == dict.fromkeys(NAMES, 3)
@@ -167,14 +169,14 @@ def test_direct_ways_form_where_they_can_and_the_hub_relays_the_rest(place: Plac
 def test_a_direct_way_that_dies_is_left_within_three_seconds_and_found_again(place: Place) -> None:
     here, there = place.hosts["alice"], place.inner["carol"]
     until(lambda: ("alice", "carol") in place.direct(), "alice and carol")
-    until(lambda: not place.relayed(10), "their hosts know it")
+    until(lambda: not place.relayed(), "their hosts know it")
     with Firewall(place.street, _CUT):
         begun = time.monotonic()
         until(lambda: ping(here, there, count=1, wait=0.2) == 1, "the hub takes over", FALLBACK)
         print(f"{place.mode}: the hub took over after {time.monotonic() - begun:.2f} s")
-        assert place.relayed(19)
+        assert place.relayed()
         until(lambda: ("alice", "carol") not in place.direct(), "both know it")
-    until(lambda: ("alice", "carol") in place.direct() and not place.relayed(10), "back to the direct way", RETURN)
+    until(lambda: ("alice", "carol") in place.direct() and not place.relayed(), "back to the direct way", RETURN)
 
 
 def test_a_broadcast_comes_once_to_everybody(place: Place) -> None:
@@ -201,7 +203,7 @@ def test_members_with_addresses_from_a_pool_all_meet_where_nats_keep_ports() -> 
         made = town(lab, "tun", alike=("alice", "bob"), pool=True)
         all_ping(made)
         until(lambda: made.direct() == set(PAIRS), "all of them")
-        until(lambda: not made.relayed(10), "the hub has next to nothing to do")
+        until(lambda: not made.relayed(), "the hub has next to nothing to do")
         for here, there in PAIRS:
             assert ping(made.hosts[here], made.inner[there]) == 3
         assert all("route.source" not in end.drops() for end in made.ends.values())
