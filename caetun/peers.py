@@ -112,6 +112,11 @@ class Peer:
         return self._ways.current.rank if self._ways.current is not None else WORST
 
     @property
+    def doubted(self) -> bool:
+        """Whether the link in use has yet to prove that it works."""
+        return self._ways.doubted_at is not None
+
+    @property
     def path(self) -> PathMtu | None:
         """Path MTU discovery on that link; None on a stream."""
         return self._journey.path

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 HINT_SECONDS: Final = 0.1
 """Between two looks at who sends by the hub: whoever does, though there is a direct way, has found that it is dead.
 Seen from here it may only have gone quiet."""
+CALM_SECONDS: Final = 3.0
+"""After a hint that has made us answer by the hub at once, further ones only have the way tested: else both sides could
+give each other hints for ever."""
 TELL_SECONDS: Final = 1.0
 """Between two looks at which hosts are here: until members have heard of a new one, it is reached by the hub."""
 
@@ -71,6 +74,9 @@ class MemberMesh:
         self._switch = cast("MemberSwitch", node.board) if switched else None
         self._known = Known()
         """What members know of our hosts, if there is a switch."""
+        self._tested: set[Peer] = set()
+        """Whose ways are tested for a hint, and not used meanwhile."""
+        self._calm_until: dict[PeerId, float] = {}
         self._timers = [context.loop.call_later(HINT_SECONDS, self._look_for_hints)]
         if switched:
             self._timers.append(context.loop.call_later(TELL_SECONDS, self._look_for_hosts))
@@ -131,12 +137,24 @@ class MemberMesh:
             }
 
     def _look_for_hints(self) -> None:
+        for peer in [peer for peer in self._tested if not peer.doubted]:
+            self._tested.remove(peer)
+            self.suspect(peer, False)
         avoided = self._board.avoided()
         if avoided:
             for peer in list(self._node.peers.values()):
                 if self._node.port_of(peer) in avoided:
-                    self._pump.doubt(peer)
+                    self._avoided(peer)
         self._timers[0] = self._context.loop.call_later(HINT_SECONDS, self._look_for_hints)
+
+    def _avoided(self, peer: Peer) -> None:
+        """A member sends by the hub: answer there until it is clear whether our way works."""
+        now = self._context.loop.time()
+        self._pump.doubt(peer)
+        if peer.doubted and now >= self._calm_until.get(peer.ident, now):
+            self._calm_until[peer.ident] = now + CALM_SECONDS
+            self._tested.add(peer)
+            self.suspect(peer, True)
 
     def _look_for_hosts(self) -> None:
         for key in self._known:
@@ -195,6 +213,8 @@ class MemberMesh:
                 if self._switch is not None:
                     self._switch.forget(port)
                 self._known.forget(ident)
+                self._tested.discard(peer)
+                self._calm_until.pop(ident, None)
                 del self._members[ident]
                 self._pump.remove(peer, "others want its place")
                 return True

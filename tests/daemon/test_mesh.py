@@ -28,6 +28,7 @@ from caetun.transports.base import Context, Options
 from caetun.transports.udp_link import UdpLink
 from caetun.types import DropReason, Drops, Mode
 from caetun.wire.mesh import Gone, Host, Hosts, Introduce, Join, Place, decode, encode
+from caetun.wire.virtio_net import NO_OFFLOAD
 from tests.l2.frames import ipv6, mac
 from tests.l2.hosts import sends
 
@@ -41,6 +42,7 @@ class Far:
 
     link = None
     present = True
+    doubted = False
 
     def __init__(self, ident: bytes, name: str) -> None:
         self.ident, self.name = ident, name
@@ -76,6 +78,7 @@ class Stage:
             offer=lambda peer, link, rank: self.done.append(("offer", peer.name, link.name)),
             withdraw=lambda peer, link: self.done.append(("withdraw", peer.name, link.name)),
             say=lambda peer, kind, body: self.done.append(("say", peer.name, kind, body)) or self.hears,
+            doubt=self.doubt,
             remove=lambda peer, why: self.done.append(("remove", peer.name)),
         )
         loop = asyncio.get_running_loop()
@@ -91,6 +94,10 @@ class Stage:
         self.member.heard(cast(Any, self.hub), encode(Introduce(key, psk, name, where, BOBS)))
         done, self.done = self.done, []
         return done
+
+    def doubt(self, peer: Any) -> None:
+        self.done.append(("doubt", peer.name))
+        peer.doubted = True
 
     def told(self) -> list[tuple[str, Hosts]]:
         """Who is told of which hosts."""
@@ -237,6 +244,29 @@ async def test_what_a_member_says_of_its_hosts_leads_to_them_until_it_is_started
     assert list(bridged.member.rows()) == [{**row, "way": "by the hub"}]
     bridged.member.met(bob)
     assert list(bridged.member.rows()) == [{**row, "way": "by the hub", "hosts": 0}]
+
+
+async def test_who_avoids_a_way_is_answered_by_the_hub_until_the_way_has_proved_that_it_works(bridged: Stage) -> None:
+    bob = bridged.peers[BOB]
+    bridged.member.heard(cast(Any, bob), encode(Hosts((host(7),))))
+    appears(bridged, 1)
+    bridged.switch.here()
+    bridged.done.clear()
+
+    def look(avoided: bool) -> tuple[list[tuple[Any, ...]], dict[bytes, int]]:
+        if avoided:
+            bridged.switch.inbound(1, [(NO_OFFLOAD, memoryview(sends(7, 1)))], 1.0)
+        bridged.member._look_for_hints()
+        done, bridged.done = bridged.done, []
+        return done, bridged.switch.shortcuts.ways
+
+    directly, doubt = {mac(7): 2}, [("doubt", "bob")]
+    assert look(avoided=False) == ([], directly)
+    assert look(avoided=True) == (doubt, {})
+    assert look(avoided=True) == ([], {}), "that is known"
+    bob.doubted = False
+    assert look(avoided=False) == ([], directly)
+    assert look(avoided=True) == (doubt, directly), "so soon after the last hint, that may be but an echo of it"
 
 
 async def test_the_hub_has_no_hosts_to_tell_of_and_a_router_wants_none(bridged: Stage, stage: Stage) -> None:
