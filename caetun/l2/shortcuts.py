@@ -35,8 +35,8 @@ class Shortcuts:
         """The same by port."""
         self._up: set[int] = set()
         self._suspect: set[int] = set()
-        self._by_hub: dict[bytes, float] = {}
-        """Since when a host with a way sends by the hub nevertheless."""
+        self._by_hub: dict[bytes, tuple[float, float]] = {}
+        """Since when a host with a way sends by the hub nevertheless, and when it has done so last."""
         self._disbelieved: set[bytes] = set()
         self._avoided: set[int] = set()
 
@@ -57,7 +57,7 @@ class Shortcuts:
                 self._unsay(port, host)
             hosts.add(host)
             self._said.setdefault(host, []).append(port)
-            self._choose(host)
+            self._believe(host)
 
     def forget(self, port: int) -> None:
         """What that member has said is not so any more."""
@@ -69,8 +69,7 @@ class Shortcuts:
         ports.remove(port)
         if not ports:
             del self._said[host]
-        self._disbelieved.discard(host)
-        self._choose(host)
+        self._believe(host)
 
     def count(self, port: int) -> int:
         """Hosts behind a member, by what it says."""
@@ -82,17 +81,18 @@ class Shortcuts:
         """There is a direct way to a member."""
         self._up.add(port)
         self._suspect.discard(port)
-        self._refresh(port)
+        for host in self._hosts.get(port, ()):
+            self._believe(host)
 
     def down(self, port: int) -> None:
         """There is none any more."""
         self._up.discard(port)
-        self._refresh(port)
+        self._choose_again(port)
 
     def suspect(self, port: int, suspect: bool) -> None:
         """The direct way does not answer: the hub has what is for that member; or it answers again."""
         (self._suspect.add if suspect else self._suspect.discard)(port)
-        self._refresh(port)
+        self._choose_again(port)
 
     def works(self, port: int) -> bool:
         """Whether frames go directly to a member."""
@@ -103,13 +103,17 @@ class Shortcuts:
         """Whether there is any direct way, if perhaps one that does not answer at the moment."""
         return bool(self._up)
 
-    def _refresh(self, port: int) -> None:
+    def _choose_again(self, port: int) -> None:
         for host in self._hosts.get(port, ()):
-            self._disbelieved.discard(host)
             self._choose(host)
 
-    def _choose(self, host: bytes) -> None:
+    def _believe(self, host: bytes) -> None:
+        """There is news of a host: what was held against it is old."""
         self._by_hub.pop(host, None)
+        self._disbelieved.discard(host)
+        self._choose(host)
+
+    def _choose(self, host: bytes) -> None:
         ports = self._said.get(host)
         if ports and self.works(ports[-1]) and host not in self._disbelieved:
             self.ways[host] = ports[-1]
@@ -126,13 +130,16 @@ class Shortcuts:
     def came_directly(self, port: int, host: bytes) -> None:
         """A host has sent by the way to a member."""
         if (host in self._by_hub or host in self._disbelieved) and self._said[host][-1] == port:
-            self._disbelieved.discard(host)
-            self._choose(host)
+            self._believe(host)
 
     def came_by_hub(self, host: bytes, now: float) -> None:
         """A host that has a way has sent by the hub to one of ours, of which its member knows."""
         self._avoided.add(self.ways[host])
-        if now - self._by_hub.setdefault(host, now) >= DISBELIEF_SECONDS:
+        since, last = self._by_hub.get(host, (now, now))
+        if now - last > DISBELIEF_SECONDS:  # the way was dead meanwhile, or there was nothing to send
+            since = now
+        self._by_hub[host] = since, now
+        if now - since >= DISBELIEF_SECONDS:
             self._disbelieved.add(host)
             self._choose(host)
 

@@ -87,9 +87,23 @@ def test_what_is_news_is_believed(ways: Shortcuts, news: str) -> None:
     if news == "said again":
         ways.said(ALICE, [HOST])
     else:
+        ways.down(ALICE)
+        ways.up(ALICE)
+    assert (ways.ways, ways.doubts) == ({HOST: ALICE}, False)
+
+
+def test_a_way_that_is_tested_for_a_hint_does_not_end_the_doubt(ways: Shortcuts) -> None:
+    for now in (10.0, 11.0, 12.0, 13.0):
+        ways.came_by_hub(HOST, now)
         ways.suspect(ALICE, True)
         ways.suspect(ALICE, False)
-    assert (ways.ways, ways.doubts) == ({HOST: ALICE}, False)
+    assert (ways.ways, DISBELIEF_SECONDS) == ({}, 3.0)
+
+
+def test_what_was_long_ago_is_not_held_against_a_host(ways: Shortcuts) -> None:
+    ways.came_by_hub(HOST, 10.0)
+    ways.came_by_hub(HOST, 10.0 + 2 * DISBELIEF_SECONDS)
+    assert ways.ways == {HOST: ALICE}
 
 
 def test_that_a_way_known_to_be_dead_is_avoided_is_no_hint(ways: Shortcuts) -> None:
