@@ -82,6 +82,8 @@ class Peer:
         self.conversation = Conversation(self, self._journey, self._drops)
         self._differences = notices.Differences(handshakes.hello)
         self._upkeep = Upkeep(session, self._life, self._journey, self._caller, self.conversation)
+        self.expelled = False
+        """Whether the last session was ended because the far end is not welcome any more."""
         self.narrower = 0
         """The MTU of the far end's device, bytes, if that takes less than ours; else 0."""
 
@@ -223,6 +225,7 @@ class Peer:
         pair = self.session.current
         assert pair is not None
         self._caller.end()
+        self.expelled = False
         self._life.heard(now)
         self._life.reported()
         self._life.rekey_at = self._rekey_at(pair)
@@ -310,6 +313,7 @@ class Peer:
 
     def expel(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is not welcome any more: end the session; returns its key pairs."""
+        self.expelled = True
         if not self.present:
             return self.session.forget()
         self._journey.send(control.encode(control.Close(control.REVOKED)), now, out)

@@ -106,7 +106,7 @@ class MemberMesh:
         elif isinstance(message, Introduce):
             self._introduced(message)
         elif isinstance(message, Gone):
-            self._offer(PeerId(message.key), ())
+            self._forget(PeerId(message.key))
 
     def owns(self, peer: Peer) -> bool:
         """Members other than the hub."""
@@ -114,7 +114,8 @@ class MemberMesh:
 
     def suspect(self, peer: Peer, suspect: bool) -> None:
         """Let the hub have what is for a member, or no more."""
-        self._board.suspect(self._node.port_of(peer), suspect)
+        if peer.ident in self._members:  # else it was taken away just now
+            self._board.suspect(self._node.port_of(peer), suspect)
 
     def told(self, event: Event) -> Event:
         """That a member does not answer directly is nothing to worry about."""
@@ -184,7 +185,7 @@ class MemberMesh:
 
     def _introduced(self, member: Introduce) -> None:
         ident = PeerId(member.key)
-        if ident == self._hub.ident or (ident not in self._members and not self._has_room()):
+        if ident == self._hub.ident or (ident not in self._members and len(self._members) >= MAX_MEMBERS):
             self._node.drops.count(DropReason.MESH_FULL)
             return
         identity = self._node.handshakes.identity
@@ -201,30 +202,24 @@ class MemberMesh:
         self._board.introduce(port, member.name, member.prefixes)
         self._offer(ident, member.places)
 
-    def _has_room(self) -> bool:
-        """Whether another member can be known, if need be instead of one that is gone."""
-        if len(self._members) < MAX_MEMBERS:
-            return True
-        for ident, offered in self._members.items():
-            peer = self._node.peers[ident]
-            if not offered and not peer.present:
-                port = self._node.port_of(peer)
-                self._board.introduce(port, peer.name, ())
-                if self._switch is not None:
-                    self._switch.forget(port)
-                self._known.forget(ident)
-                self._tested.discard(peer)
-                self._calm_until.pop(ident, None)
-                del self._members[ident]
-                self._pump.remove(peer, "others want its place")
-                return True
-        return False
+    def _forget(self, ident: PeerId) -> None:
+        """The hub says that somebody is no member any more: who was expelled there, is expelled here."""
+        if ident not in self._members:
+            return
+        del self._members[ident]
+        peer = self._node.peers[ident]
+        port = self._node.port_of(peer)
+        self._board.introduce(port, peer.name, ())
+        if self._switch is not None:
+            self._switch.forget(port)
+        self._known.forget(ident)
+        self._tested.discard(peer)
+        self._calm_until.pop(ident, None)
+        self._pump.remove(peer, "the hub has parted us")
 
     def _offer(self, ident: PeerId, places: tuple[Place, ...]) -> None:
         """Call a member at these places, and at no others."""
-        offered = self._members.get(ident)
-        if offered is None:
-            return
+        offered = self._members[ident]
         peer = self._node.peers[ident]
         for place in [place for place in offered if place not in places]:
             self._pump.withdraw(peer, offered.pop(place))

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 1.0
 """Between two looks at where peers are: an address that has changed is told so late."""
 
+SILENT_SECONDS: Final = 600.0
+"""A member that the hub does not hear of is one for so long: until then others keep their ways to it, and call it where
+it was."""
+
 
 class Mesh(Service, Protocol):
     """A hub's part, or a member's."""
@@ -66,11 +70,15 @@ class HubMesh:
         closed (bounded: peers of the node)."""
         self._prefixes: dict[PeerId, tuple[Network, ...]] = {}
         """Of those who have joined, with a router."""
+        self._silent_since: dict[PeerId, float] = {}
+        """Members without a session."""
         self._timer = loop.call_later(LOOK_SECONDS, self._look)
 
     def met(self, peer: Peer) -> None:
         """It may join."""
         self._joined.pop(peer.ident, None)
+        self._prefixes.pop(peer.ident, None)
+        self._silent_since.pop(peer.ident, None)
         self._introductions.left(peer.ident)
 
     def deaf(self, peer: Peer) -> None:
@@ -128,9 +136,11 @@ class HubMesh:
             peer = self._node.peers.get(ident)
             if peer is None:
                 del self._joined[ident]
-            if peer is None or not peer.carries:
+            if peer is None or not self._is_member(peer):
                 self._prefixes.pop(ident, None)
                 known.left(ident)
+                continue
+            if not peer.carries:
                 continue
             if ident not in known:
                 known.joined(ident, peer.name, places)
@@ -140,6 +150,15 @@ class HubMesh:
         for key, message in known.poll():
             self._pump.say(self._node.peers[PeerId(key)], Kind.MESH, encode(message))
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _is_member(self, peer: Peer) -> bool:
+        """Whether others may have a way to it: it is welcome. One that is silent here may well speak to them."""
+        if peer.carries:
+            self._silent_since.pop(peer.ident, None)
+            return True
+        since = self._silent_since.setdefault(peer.ident, self._loop.time())
+        shut_out = peer.expelled or peer.conversation.held
+        return not shut_out and self._loop.time() - since < SILENT_SECONDS
 
     def _networks(self) -> dict[int, list[Network]]:
         """What leads to each peer now: by the settings, by an invitation, or from a pool."""

@@ -11,6 +11,7 @@ import pytest
 
 from caetun.board import LOCAL
 from caetun.daemon import member as members
+from caetun.daemon import mesh as hubs
 from caetun.daemon.member import MemberMesh
 from caetun.daemon.mesh import HubMesh
 from caetun.l2.bridge import Bridge, PortSettings
@@ -41,7 +42,6 @@ class Far:
     """What a mesh needs of a `Peer`."""
 
     link = None
-    present = True
     doubted = False
 
     def __init__(self, ident: bytes, name: str) -> None:
@@ -79,7 +79,7 @@ class Stage:
             withdraw=lambda peer, link: self.done.append(("withdraw", peer.name, link.name)),
             say=lambda peer, kind, body: self.done.append(("say", peer.name, kind, body)) or self.hears,
             doubt=self.doubt,
-            remove=lambda peer, why: self.done.append(("remove", peer.name)),
+            remove=self.remove,
         )
         loop = asyncio.get_running_loop()
         context = Context(loop, cast(Any, None), (), self.drops, Options(), lambda *_: None)
@@ -98,6 +98,10 @@ class Stage:
     def doubt(self, peer: Any) -> None:
         self.done.append(("doubt", peer.name))
         peer.doubted = True
+
+    def remove(self, peer: Any, why: str) -> None:
+        self.done.append(("remove", peer.name))
+        del self.peers[peer.ident]
 
     def told(self) -> list[tuple[str, Hosts]]:
         """Who is told of which hosts."""
@@ -144,12 +148,15 @@ async def test_who_has_moved_is_called_elsewhere(stage: Stage) -> None:
     assert stage.identity.psk_of(cast(Any, BOB)) == bytes((1,)) * 32
 
 
-async def test_who_is_gone_is_called_no_more_and_goes_by_the_hub(stage: Stage) -> None:
+async def test_who_is_gone_is_no_peer_any_more_and_goes_by_the_hub(stage: Stage) -> None:
     stage.hear("192.0.2.1")
+    bob = cast(Any, stage.peers[BOB])
     stage.member.heard(cast(Any, stage.hub), encode(Gone(BOB)))
     stage.member.heard(cast(Any, stage.hub), encode(Gone(CAROL)))
-    assert stage.done == [("withdraw", "bob", "udp 192.0.2.1:4500")]
-    assert stage.router.rows()[1][2] == "by the hub"
+    assert stage.done == [("remove", "bob")]
+    assert stage.port("10.88.0.3") == 1
+    stage.member.suspect(bob, True)
+    assert list(stage.member.rows()) == []
 
 
 async def test_only_the_hub_introduces(stage: Stage) -> None:
@@ -176,8 +183,6 @@ async def test_a_member_that_is_gone_makes_room_for_another(stage: Stage, monkey
     monkeypatch.setattr(members, "MAX_MEMBERS", 1)
     stage.hear("192.0.2.1")
     stage.member.heard(cast(Any, stage.hub), encode(Gone(BOB)))
-    assert stage.hear("192.0.2.2", key=CAROL) == [("withdraw", "bob", "udp 192.0.2.1:4500")], "it is still connected"
-    stage.peers[BOB].present = False
     assert stage.hear("192.0.2.2", key=CAROL, name="carol") == [
         ("remove", "bob"),
         ("offer", "carol", "udp 192.0.2.2:4500"),
@@ -304,7 +309,8 @@ class Office:
     @staticmethod
     def peer(key: bytes, name: str) -> Any:
         link = UdpLink(cast(Any, None), ("192.0.2.1" if name == "bob" else "192.0.2.2", 4500))
-        return SimpleNamespace(ident=key, name=name, carries=True, link=link)
+        gate = SimpleNamespace(held=False)
+        return SimpleNamespace(ident=key, name=name, carries=True, link=link, expelled=False, conversation=gate)
 
     def look(self) -> list[tuple[str, str]]:
         """Who is told now, and what."""
@@ -327,18 +333,41 @@ async def office() -> Any:
 BOTH = [("bob", "Introduce"), ("carol", "Introduce")]
 
 
-async def test_a_member_that_was_held_back_or_silent_is_introduced_when_it_carries_again(office: Office) -> None:
+async def test_who_is_held_back_is_introduced_when_it_is_let_in(office: Office) -> None:
     bob = office.peers[BOB]
+    bob.carries, bob.conversation.held = False, True
+    assert office.look() == []
+    bob.carries, bob.conversation.held = True, False
+    assert sorted(office.look()) == BOTH
+    bob.carries, bob.conversation.held = False, True
+    assert office.look() == [("carol", "Gone")]
+
+
+async def test_who_is_expelled_or_started_again_is_gone_at_once(office: Office) -> None:
+    bob = office.peers[BOB]
+    office.look()
+    bob.carries, bob.expelled = False, True
+    assert office.look() == [("carol", "Gone")]
+    bob.carries, bob.expelled = True, False
+    assert sorted(office.look()) == BOTH
+    office.hub.met(bob)
+    assert office.look() == [("carol", "Gone")], "it has yet to join"
+
+
+async def test_who_is_silent_may_speak_to_others_still_but_not_for_ever(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = office.peers[BOB]
+    office.look()
     bob.carries = False
     assert office.look() == []
     bob.carries = True
-    assert sorted(office.look()) == BOTH
+    assert office.look() == []
     bob.carries = False
+    monkeypatch.setattr(hubs, "SILENT_SECONDS", 0.0)
     assert office.look() == [("carol", "Gone")]
     bob.carries = True
     assert sorted(office.look()) == BOTH
-    office.hub.met(bob)
-    assert office.look() == [("carol", "Gone")], "it was started again, and has yet to join"
 
 
 async def test_members_are_introduced_with_what_leads_to_them_now(office: Office) -> None:

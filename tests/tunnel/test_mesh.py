@@ -6,6 +6,7 @@ import base64
 import itertools
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 from caetun.lab import Host, Lab
 from caetun.lab.firewalls import Firewall, Nat
 from caetun.session.identity import public_key
-from tests.tunnel.ends import PATIENCE, End, await_ping, ping, write
+from tests.tunnel.ends import PATIENCE, SOURCES, End, await_ping, ping, write
 from tests.tunnel.show import show
 
 pytestmark = [pytest.mark.needs("namespaces", "tun", "ping", "firewall"), pytest.mark.alone]
@@ -29,6 +30,7 @@ FALLBACK = 3.0
 PINGS = 50
 RETURN = 60.0
 """Seconds within which a direct way that works again is used again."""
+_COMMAND = ["env", f"PYTHONPATH={SOURCES}", "RUNTIME_DIRECTORY=/run/caetun", sys.executable, "-m", "caetun"]
 _ALIKE = """
     chain hide {{
         type nat hook postrouting priority 100;
@@ -146,9 +148,9 @@ def all_ping(place: Place) -> None:
 
 @pytest.fixture(scope="module", params=["tun", "tap"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """Bob's NAT chooses ports by chance, so he and Alice cannot meet."""
+    """Bob's NAT chooses ports by chance, so he and Alice cannot meet. On Ethernet, addresses are from a pool."""
     with Lab() as lab:
-        made = town(lab, request.param, alike=("alice",))
+        made = town(lab, request.param, alike=("alice",), pool=request.param == "tap")
         yield made
         assert [end.stop() for end in made.ends.values()] == [0] * 5
 
@@ -206,4 +208,9 @@ def test_members_with_addresses_from_a_pool_all_meet_where_nats_keep_ports() -> 
         for here, there in PAIRS:
             assert ping(made.hosts[here], made.inner[there]) == 3
         assert all("route.source" not in end.drops() for end in made.ends.values())
+        # who is sent away by the hub, has no direct ways either
+        assert "1 session(s) ended" in made.hosts["hub"].run([*_COMMAND, "revoke", "carol"])
+        until(lambda: not any("carol" in pair for pair in made.direct()), "nobody knows Carol any more")
+        assert ping(made.hosts["dave"], made.inner["carol"], wait=0.5) == 0
+        assert ping(made.hosts["dave"], made.inner["alice"]) == 3
         assert [end.stop() for end in made.ends.values()] == [0] * 5
