@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from caetun.errors import HostError
 from caetun.lab import Lab, become_root, needs
 
+# Property tests are judged by their result, not by how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 _no_root = ""
 
 

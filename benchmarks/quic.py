@@ -60,7 +60,10 @@ class Counting:
         self.drained_once.set()
 
     def burst_end(self) -> bool:
-        pass
+        return False
+
+    def crowded(self, link: Link) -> bool:
+        return False
 
     def too_big(self, link: Link, datagram: int) -> None:
         pass

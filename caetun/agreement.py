@@ -18,7 +18,7 @@ DAY: Final = 86_400.0
 _SMALLEST_POOL: Final = 4
 """Addresses: network, server, one client, broadcast."""
 _NAME: Final = r"[A-Za-z0-9_.-]{1,32}"
-_DOMAIN: Final = r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"
+_DOMAIN: Final = r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network

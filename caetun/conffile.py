@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from caetun.agreement import Network
 from caetun.configfile import read_text
 from caetun.errors import ConfigurationError
+from caetun.ports import parse_words
 
 if TYPE_CHECKING:
     from caetun.options import Option
@@ -179,12 +180,21 @@ class _Reading:
             if entry is not None and "," in entry.value:
                 raise self._wrong(entry, "has a comma: give one")
         if name is not None:
-            words.append(f"name={name.value}")
+            words.append(self._word(name, f"name={name.value}"))
         # WireGuard, too, overlooks bits behind the prefix.
-        allowed = [str(self._network(entry, word)) for entry, word in section.list("AllowedIPs")]
+        allowed = [(entry, str(self._network(entry, word))) for entry, word in section.list("AllowedIPs")]
         if allowed:
-            words.append("allowed=" + "+".join(allowed))
+            networks = "+".join(network for _, network in allowed)
+            words.append(self._word(allowed[0][0], f"allowed={networks}"))
         return ",".join(words)
+
+    def _word(self, entry: Entry, word: str) -> str:
+        """A word as of `--peer`, if it can be one."""
+        try:
+            parse_words([word])
+        except ValueError as error:
+            raise self._wrong(entry, str(error)) from None
+        return word
 
     def _keepalive(self, peers: list[Section]) -> None:
         found = [entry for section in peers if (entry := section.find("PersistentKeepalive")) is not None]

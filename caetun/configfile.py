@@ -77,7 +77,7 @@ def _says(line: str, word: str) -> bool:
     name, separator, value = line.partition("=")
     bare = name.strip().strip('"')
     return bool(separator) and (
-        word in (bare, bare.rpartition(".")[2]) or bool(re.search(rf"\b{re.escape(word)}\b", value))
+        word in (bare, bare.rpartition(".")[2]) or bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", value))
     )
 
 

@@ -1,12 +1,12 @@
 """The engine: a frame or a record comes in, is decided upon, and goes out. Pure: no clock, no sockets.
 
-| stage    | outbound            | inbound                                  |
-|----------|---------------------|------------------------------------------|
-| enter    | `device_received`   | `records_received`, `messages_received`  |
-| decide   | `Board.outbound`    | `Board.inbound`; of two ends, nothing    |
-| fit      | `Fitter.fit`, rarely |                                         |
-| protect  | `Peer.send_batch`   | `Peer.record`                            |
-| leave    | `Output.records`    | `Output.frames`                          |
+| stage    | outbound              | inbound                                  |
+|----------|-----------------------|------------------------------------------|
+| enter    | `device_received`     | `records_received`, `messages_received`  |
+| decide   | `Board.outbound`      | `Board.inbound`; of two ends, nothing    |
+| fit      | `Fitter.fit`, rarely  |                                          |
+| protect  | `Outbound.send_batch` | `Peer.record`                            |
+| leave    | `Output.records`      | `Output.frames`                          |
 
 What fits is asked only where a far end's device takes less than ours. Time is an argument; what is to be done comes
 back in the `Output` that the caller hands in.
@@ -137,7 +137,7 @@ class Node:
         if self.board is None:
             for peer in self.peers.values():
                 if not peer.narrower:
-                    peer.send_batch(batch, now, out)
+                    peer.outbound.send_batch(batch, now, out)
                 else:
                     self._send_fitting(self._port_of[peer], batch, LOCAL, now, out)
             return
@@ -153,7 +153,7 @@ class Node:
             for number in some:
                 peer = ports[number][0]
                 if not peer.narrower:
-                    peer.send_batch(batch, now, out)
+                    peer.outbound.send_batch(batch, now, out)
                 else:
                     refused.append((number, self._fitted(number, batch, origin, now, out)))
         for number, answers in refused:  # only now: the board may use the memory of parcels again
@@ -172,7 +172,7 @@ class Node:
         peer = self._ports[number][0]
         batches, answers = self._fitter.fit(batch, peer.narrower, origin, now)
         for each in batches:
-            peer.send_batch(each, now, out)
+            peer.outbound.send_batch(each, now, out)
         return [(NO_OFFLOAD, memoryview(answer)) for answer in answers]
 
     def _answered(self, number: int, answers: list[Iovec], now: float, out: Output) -> None:
@@ -190,7 +190,7 @@ class Node:
         """Send some of what has waited for links that were full; returns whether there was any (see `Peer`)."""
         sent = False
         for peer in self.peers.values():
-            sent = peer.send_waiting(now, out) or sent
+            sent = peer.outbound.send_waiting(now, out) or sent
         return sent
 
     # inbound

@@ -31,7 +31,7 @@ _FD: Final = r"fd:([0-9]{1,6})"
 _KEY: Final = r"[A-Za-z0-9+/]{43}="
 """Base64 of 32 bytes."""
 
-_DOMAIN: Final = r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"
+_DOMAIN: Final = r"(?=.{1,253}$)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"
 """Labels with dots between (RFC 1035, section 2.3.1), and the underscore that is found in practice."""
 
 # chosen by us

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from caetun import notices
@@ -23,18 +22,16 @@ from caetun.caller import Caller
 from caetun.conversation import Conversation
 from caetun.journey import Journey
 from caetun.notices import Event
+from caetun.outbound import Outbound
 from caetun.output import LinkView, Output
 from caetun.session.attempts import Attempts
 from caetun.session.backlog import Backlog
 from caetun.session.liveness import RESPONDER_PATIENCE, Liveness, Timing
 from caetun.session.session import Session
-from caetun.session.staging import Staging
-from caetun.session.unheard import Unheard
 from caetun.types import DropReason, Drops
 from caetun.upkeep import Upkeep
 from caetun.ways import WORST, Ways
 from caetun.wire import control
-from caetun.wire.container import Batch
 from caetun.wire.record import Record
 
 if TYPE_CHECKING:
@@ -72,14 +69,13 @@ class Peer:
         self._entropy = entropy
         self._drops: Drops = handshakes.drops
         self._life = Liveness(timing)
-        self._staging = Staging(self._drops)
-        self._backlog = Backlog(handshakes.hello.mode, entropy(16), self._drops)
+        backlog = Backlog(handshakes.hello.mode, entropy(16), self._drops)
         self.mode = handshakes.hello.mode
-        self._doubtful = Unheard(self.mode)
         self._ways = Ways(entropy)
         self._caller = Caller(self, handshakes, Attempts(handshakes.ciphers, entropy), self._life, self._ways)
         self._journey = Journey(self, name, session, self._life, self._ways)
         self.conversation = Conversation(self, self._journey, self._drops)
+        self.outbound = Outbound(session, self._life, self._journey, self.conversation, backlog, self._drops)
         self._differences = notices.Differences(handshakes.hello)
         self._upkeep = Upkeep(session, self._life, self._journey, self._caller, self.conversation)
         self.expelled = False
@@ -242,65 +238,16 @@ class Peer:
             self._journey.use(link, now, out)
         else:
             self._journey.relieve(now, out)
-            self._doubtful.clear()
-        self._unstage(now, out)
+            self.outbound.arrived()
+        self.outbound.resume(now, out)
         if len(out.records) == before:
             self._journey.send(b"", now, out)
 
-    def _unstage(self, now: float, out: Output) -> None:
-        """Send what has waited for keys or a link, or may have been lost with the last one, if it need not wait on."""
-        if self.link is None or not self._journey.can_seal(now):
-            return
-        for batch in chain(self._doubtful.take(now), self._staging.take(now)):
-            self.send_batch(batch, now, out)
-
-    # outbound
-
-    def send_batch(self, batch: Batch, now: float, out: Output) -> None:
-        """Frames from the device. Hot."""
-        if self.conversation.held:
-            self.conversation.dropped(len(batch))
-            return
-        journey = self._journey
-        link = journey.link
-        pair = self.session.current
-        if pair is None or link is None or now >= pair.born + self._lifetime:
-            self._stage(batch, now)
-            return
-        if link.full or self._backlog.size:
-            self._backlog.put(batch, now)
-            return
-        if self._life.sent(now):
-            self._doubtful.keep(batch, now)  # before it is sealed where it lies
-        out.records.append((link, self.session.seal_batch(batch, link.unit, link.max_record)))
-        if journey.path is not None:
-            journey.path.sent()
-
-    def send_waiting(self, now: float, out: Output) -> bool:
-        """Send some of what has waited while the link was full; returns whether there was any.
-
-        To be called again, once that has been sent, until there is none: a link says that it is full only then.
-        """
-        backlog, link = self._backlog, self.link
-        if backlog.empty or link is None or link.full or not self._journey.can_seal(now):
-            return False
-        batch = backlog.take(now, backlog.limit)
-        if batch is None:
-            return False
-        out.records.append((link, self.session.seal_batch(batch, link.unit, link.max_record)))
-        self._life.sent(now)
-        return True
+    # telling
 
     def say(self, kind: int, body: bytes, now: float, out: Output) -> bool:
         """Send a message on the control channel; False if there is nobody to say it to, or no room (`Channel.send`)."""
         return self.conversation.say(kind, body, now, out)
-
-    def _stage(self, batch: Batch, now: float) -> None:
-        """No keys or no link: keep the newest frames for a moment, if that may change."""
-        if self.connects or self.present:
-            self._staging.keep(batch, now)
-        else:
-            self._drops.count(DropReason.NO_SESSION, len(batch))
 
     def close(self, now: float, out: Output) -> None:
         """Tell the far end that we go."""
@@ -317,7 +264,12 @@ class Peer:
         if not self.present:
             return self.session.forget()
         self._journey.send(control.encode(control.Close(control.REVOKED)), now, out)
-        return self._lost(why, now, out)
+        return self._lost(why, now, out) + self.session.forget()
+
+    @property
+    def answered(self) -> bool:
+        """Whether we have answered a handshake of the far end's, and not heard from it since."""
+        return bool(self.session.unconfirmed)
 
     @property
     def certificate(self) -> bytes:
@@ -351,7 +303,7 @@ class Peer:
                 self._up((tests and self.link) or link, now, out, announce)
         elif elsewhere:
             if newest and not tests and self._journey.follow(link, now, out):
-                self._unstage(now, out)
+                self.outbound.resume(now, out)
         elif self._ways.doubted_at is not None and not self._ways.deaf:
             self._journey.relieve(now, out)
         if controls:
@@ -386,7 +338,7 @@ class Peer:
                 case control.ProbeAcknowledgement() as answer:
                     if self._journey.acknowledged(answer, link, now, out):
                         self._caller.end()
-                        self._unstage(now, out)
+                        self.outbound.resume(now, out)
                 case control.Close(reason) if pair is self.session.current:
                     # Under a former pair it is late: whoever sent it has been started again since.
                     return self._lost(notices.closed(reason), now, out)
@@ -415,9 +367,7 @@ class Peer:
 
     def tick(self, now: float, wall: float, out: Output) -> list[KeyPair]:
         """Do what is due; returns key pairs that are of no more use."""
-        self._staging.expire(now)
-        if self._life.unanswered_since is None:
-            self._doubtful.clear()
+        self.outbound.tick(now)
         stale = self.session.expire(now, self._lifetime)
         why = self._upkeep.tick(self.session.current, now, out)
         if why is not None:
@@ -435,17 +385,17 @@ class Peer:
         out.events.append(notices.down(self.name, why))
         self._journey.leave()
         out.unused += self._ways.lost(now)
-        self._backlog.abandon(DropReason.NO_SESSION)
+        self.outbound.abandon()
         if self.connects:
             self._caller.begin(now, at_once=False)
             out.seek.append(self)
         else:
             self._caller.end()
-        return self.session.forget()
+        return self.session.end()
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
-        due = [self._caller.at, self.session.next_deadline(self._lifetime), self._staging.next_deadline()]
+        due = [self._caller.at, self.session.next_deadline(self._lifetime), self.outbound.next_deadline()]
         due.append(self._journey.next_deadline())
         if self.session.current is not None:
             due += self._upkeep.deadlines(self.session.current)

@@ -130,7 +130,9 @@ def _checked(said: Iterable[Word]) -> PortWords:
         if word not in _SWITCHES and word not in _READERS and not word.startswith("storm."):
             raise ValueError(f"{word!r} is not known: {nearest(word, _NAMES)}{_KNOWN}")
         if bool(value) and word in _SWITCHES and value != OFF:
-            raise ValueError(f"'{each}': {word!r} takes no value (or off)")
+            raise ValueError(
+                f"{word!r} takes no value, not {value!r}: write it alone, {word}=off, or in a table true, false"
+            )
         if not value and word not in _SWITCHES:
             raise ValueError(f"'{each}': {word!r} wants a value")
         words[word] = Word(word, value)

@@ -189,7 +189,7 @@ class Settings(Agreement):
     ] = ()
     query_interval: Annotated[
         float,
-        Option(duration(20, 3600), "switch", "ask so often; who never answers is forgotten after twice that and 10 s"),
+        Option(duration(20, 3600), "switch", "ask so often; who never answers is forgotten after twice that and 20 s"),
     ] = 125.0
     """Seconds."""
     unregistered: Annotated[

@@ -143,6 +143,10 @@ def _read(file: ConfigFile) -> tuple[dict[str, Any], list[str]]:
             wrong.append(f"{path}: {file.line(key)}{key}: no such option: {_suggestion(key, by_key)}")
             continue
         option = by_key[key]
+        if isinstance(raw, dict) and option.kind.table is None:
+            advice = _suggestion(f"{key}-{next(iter(raw), '')}", by_key)
+            wrong.append(f"{path}: {file.line(key)}{key}: is no table: {advice} It is written above all tables")
+            continue
         try:
             value = option.read(raw)
         except ValueError as error:

@@ -61,6 +61,8 @@ class DropReason(enum.StrEnum):
     AUTH_MALFORMED = "auth.malformed"
     AUTH_UNEXPECTED = "auth.unexpected"
     AUTH_CROWDED = "auth.crowded"
+    AUTH_LIMITED = "auth.limited"
+    AUTH_REFUSED = "auth.refused"
     # inside a record
     CONTAINER_MALFORMED = "container.malformed"
     ELEMENT_UNKNOWN = "container.unknown-element"

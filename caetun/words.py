@@ -109,6 +109,8 @@ def vlans(text: str) -> frozenset[int]:
     found: set[int] = set()
     for part in text.split("+"):
         low, separator, high = part.partition("-")
+        if not low or (separator and not high):
+            raise ValueError(f"{part!r} is no range of VLANs: write for example 100-110")
         first = vlan(low)
         last = vlan(high) if separator else first
         if last < first:

@@ -52,9 +52,9 @@ _FLAVOURS: Final = (
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our constants: memberships last 2 * 10 + 2 s, which is 5.5 slots."""
+    """Our constants: memberships last 2 * 10 + 2 * 1 s, which is 5.5 slots."""
     monkeypatch.setattr(querier, "QUERY_INTERVAL", 10.0)
-    monkeypatch.setattr(querier, "RESPONSE_INTERVAL", 2.0)
+    monkeypatch.setattr(querier, "RESPONSE_INTERVAL", 1.0)
     monkeypatch.setattr(querier, "LAST_MEMBER_INTERVAL", 0.75 * _OURS)
     monkeypatch.setattr(snooping, "ROUTER_SECONDS", 5.5 * _OURS)
 
@@ -77,7 +77,7 @@ class _Site:
         """The real querier asks all, and then for a group: a Linux bridge has less time to wait for answers."""
         for nobody, address, versions in ((NOBODY4, ipv4(9), (2, 3)), (NOBODY6, ipv6(9), (1, 2))):
             general = Query(versions[1], address, nobody, 0.1, robustness=2, interval=10.0)
-            self._tell(general, 2.0, now)
+            self._tell(general, 1.0, now)
             if group is not None and len(group) == len(nobody):
                 self._tell(Query(versions[0], address, group, 0.2), 0.75 * _OURS, now)
 

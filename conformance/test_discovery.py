@@ -1,6 +1,6 @@
 """What finds things and gives addresses in a LAN goes on working across the hub, longer than a membership lasts.
 
-Nobody joins again or is started anew meanwhile: what is pruned by mistake after 260 s (RFC 9776, section 8.4) is
+Nobody joins again or is started anew meanwhile: what is pruned by mistake after 270 s (RFC 9776, section 8.4) is
 missed. The groups of discovery, a stream to a member, leases that are renewed, neighbours that are looked up afresh,
 addresses that somebody else has, advertised networks.
 """

@@ -20,13 +20,12 @@ from tests.tunnel.picture import (
     SERVER4,
     WEB4,
     WEB6,
+    Before,
     caetun,
-    differences,
     frames,
     name_server,
     picture,
     queries,
-    state,
     tunnel_addresses,
 )
 
@@ -45,7 +44,7 @@ _QUIET: Final = (
 @pytest.mark.parametrize("transport", ["udp", "quic", "tcp", "wss"])
 def test_a_browser_shows_a_page(lab: Lab, transport: str) -> None:
     scene = picture(lab)
-    before = state(scene.client), state(scene.server)
+    before = Before(scene.client, scene.server)
     server = scene.start_server(*tunnel_addresses(1), transport=transport)
     server.wait_for("start")
     client = scene.start_client(*tunnel_addresses(0), "--dns", WEB4, "--kill-switch", transport=transport)
@@ -61,14 +60,13 @@ def test_a_browser_shows_a_page(lab: Lab, transport: str) -> None:
         assert capture.tunnel > 10
     assert NAME in queries(scene.web)
     assert (client.stop(), server.stop()) == (0, 0)
-    assert differences(before[0], state(scene.client)) == {}
-    assert differences(before[1], state(scene.server)) == {}
+    assert before.differences() == {}
 
 
 def test_a_carrier_is_left_for_another(lab: Lab) -> None:
     """UDP stops getting through while everything goes through the tunnel, which goes on over TLS."""
     scene = picture(lab)
-    before = state(scene.client)
+    before = Before(scene.client)
     several = {"transport": "udp,wss"}
     server = scene.start_server(*tunnel_addresses(1, [4]), "--keepalive", "1", **several)
     server.wait_for("start")
@@ -85,7 +83,7 @@ def test_a_carrier_is_left_for_another(lab: Lab) -> None:
         assert capture.strange() == []
     assert "wss" in client.wait_for("peer.moved")["message"]
     assert client.stop() == 0
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}
 
 
 def test_a_network_is_left_for_another(lab: Lab) -> None:
@@ -109,7 +107,7 @@ def test_a_network_is_left_for_another(lab: Lab) -> None:
 
 def test_on_ethernet_the_hub_is_the_next_hop(lab: Lab) -> None:
     scene = picture(lab)
-    before = state(scene.client), state(scene.server)
+    before = Before(scene.client, scene.server)
     mode = ["--mode", "tap", "--dev", "tap0"]
     server = scene.start_server(*tunnel_addresses(1), *mode)
     server.wait_for("start")
@@ -121,8 +119,7 @@ def test_on_ethernet_the_hub_is_the_next_hop(lab: Lab) -> None:
         assert SAID in scene.curl(WEB6, patience=20)
         assert capture.strange() == []
     assert (client.stop(), server.stop()) == (0, 0)
-    assert differences(before[0], state(scene.client)) == {}
-    assert differences(before[1], state(scene.server)) == {}
+    assert before.differences() == {}
 
 
 def test_beside_a_firewall_of_the_hosts_own(lab: Lab) -> None:
@@ -176,10 +173,10 @@ def test_a_mounted_resolv_conf_is_written_into(lab: Lab) -> None:
     scene = picture(lab)
     write(scene.client, "/run/servers", f"nameserver {SERVER4}\n", mode=0o644)
     scene.client.run(["mount", "--bind", "/run/servers", "/etc/resolv.conf"])
-    before = state(scene.client)
+    before = Before(scene.client)
     client = scene.start_client(*tunnel_addresses(0, [4]), "--dns", WEB4)
     client.wait_for("gateway.dns")
     assert f"nameserver {WEB4}" in scene.client.run(["cat", "/etc/resolv.conf"])
     client.stop(signal.SIGKILL)
     caetun(scene.client, "undo")
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}

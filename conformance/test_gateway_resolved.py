@@ -18,12 +18,11 @@ from tests.tunnel.picture import (
     SAID,
     SERVER4,
     WEB4,
-    differences,
+    Before,
     frames,
     name_server,
     picture,
     queries,
-    state,
     tunnel_addresses,
 )
 
@@ -76,7 +75,7 @@ def test_names_are_asked_for_through_the_tunnel(lab: Lab) -> None:
     scene = picture(lab)
     with_resolved(scene.client)
     name_server(scene.server, f"/{HUB}/{SERVER4}", listen=[SERVER4])
-    before = state(scene.client)
+    before = Before(scene.client)
     server = scene.start_server(*tunnel_addresses(1, [4]))
     server.wait_for("start")
     options = ["--dns", WEB4, "--dns-domain", "corp.example", "--kill-switch"]
@@ -92,4 +91,4 @@ def test_names_are_asked_for_through_the_tunnel(lab: Lab) -> None:
     assert NAME in queries(scene.web)
     assert NAME not in queries(scene.server)
     assert client.stop() == 0
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +41,8 @@ def asked(request: pytest.FixtureRequest) -> Iterator[Campus]:
         if real:
             ask(made["shed"])
             until(lambda: made.port("shed")["router"], "it is heard")
+            silent = {"off"} if alone else {"listening"}
+            until(lambda: {row["state"] for row in made.show("querier")} == silent, "the hub does not ask")
         yield made
         assert made.stop() == [0] * 4
 
@@ -58,6 +61,20 @@ def test_it_goes_to_members_and_stops_after_the_last_leave(asked: Campus, versio
         assert streamed(sender, link, second) == [200, 200], "the one who has stayed goes on getting it"
         second.close()
         assert ebb(sender, link) < LEFT_SECONDS
+
+
+@versions
+def test_a_leave_stops_it_within_two_seconds(asked: Campus, version: int) -> None:
+    attic, office, _ = asked.sites
+    took = []
+    for group in (new_group(version) for _ in range(3)):
+        with Sender(office.lan[0], group) as sender, meters(attic.host) as (link,):
+            member = Member(attic.lan[0], group)
+            flows(sender, member)
+            member.close()
+            took.append(ebb(sender, link))
+    print(f"{asked.hub.name}, IPv{version}: stops after {', '.join(f'{each:.2f}' for each in took)} s")
+    assert statistics.median(took) < 2.0
 
 
 @pytest.mark.parametrize(

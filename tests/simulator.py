@@ -26,12 +26,12 @@ from caetun.devices.memory import MemoryDevice
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
 from caetun.l2.member import MemberSwitch
-from caetun.l2.snooping import SnoopingSettings
 from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Event, Output, Peer, Timing
 from caetun.session.handshake import Handshakes, Hello, PeerId, Policy, PostQuantum
 from caetun.session.identity import NO_PSK, SecretIdentity, StaticIdentity, public_key
+from caetun.session.module import Means
 from caetun.session.session import Session
 from caetun.transports.pieces import Assembler, cut_record
 from caetun.types import Drops, Mode
@@ -43,8 +43,6 @@ WALL: Final = 1_700_000_000.0
 ETHERNET: Final = 1472
 """Bytes of UDP payload that an interface with an MTU of 1500 carries."""
 BATCH_LIMIT: Final = 61 * 1024
-LINK_LOCAL: Final = b"\xfe\x80" + bytes(13) + b"\x01"
-"""From which switches ask for memberships."""
 _NUMBER_AT: Final = 20
 _MAX_STEPS_AT_ONCE: Final = 10_000
 """Steps without time going on after which hosts that answer each other will not come to rest any more."""
@@ -172,9 +170,7 @@ class Host:
         else:
             identity = SecretIdentity(setup.secret)
         hello = Hello(setup.mode, mtu=setup.mtu, max_record=64 * 1024)
-        self.handshakes = Handshakes(
-            identity, hello, setup.policy, entropy=self._entropy, allocate_index=indices, drops=self.drops
-        )
+        self.handshakes = Handshakes(identity, Means(hello, setup.policy, self._entropy, indices, self.drops))
         self.node = Node(self.handshakes, indices, self.drops, self._switchboard() if setup.switch else None)
         self.assembler = Assembler(self.drops, self.node.sessions)
         self.peers: dict[str, Peer] = {}
@@ -188,7 +184,7 @@ class Host:
 
     def _switchboard(self) -> Switchboard:
         address = b"\x02" + self._entropy(5)
-        bridge = Bridge(self.drops, LoopProbes(self._entropy(32), address), SnoopingSettings(address6=LINK_LOCAL))
+        bridge = Bridge(self.drops, LoopProbes(self._entropy(32), address))
         bridge.add_port(LOCAL, PortSettings("local"), self.world.now)
         return MemberSwitch(bridge, address, self.drops) if self.setup.member else Switchboard(bridge, address)
 

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = (
     *("wire", "offload", "session", "l2", "l3", "mesh", "board.py", "notices.py", "output.py", "way.py", "ways.py"),
-    *("journey.py", "caller.py", "conversation.py", "upkeep.py", "peers.py", "node.py", "transports/ladder.py"),
+    *("journey.py", "caller.py", "conversation.py", "upkeep.py", "outbound.py", "peers.py", "node.py"),
+    "transports/ladder.py",
     *("mangle/frame.py", "mangle/steps.py", "mangle/nat.py", "mangle/conditions.py", "mangle/pipeline.py"),
 )
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from caetun import ports
 from caetun.errors import ConfigurationError
 from caetun.options import DECOY, FILE, SWITCH, Option
 from caetun.session.identity import encode_key
@@ -170,3 +171,73 @@ def test_a_mistake_in_a_table(tmp_path: Path, line: str, instead: str, told: str
     assert mistakes(path) == []
     path = config(tmp_path, TABLES.replace(line, instead, 1) if line != "id = 8" else TABLES.replace(line, instead))
     assert only_line(path).startswith(f"{path}: {told}")
+
+
+HEADED: Final = [option.key for option in OPTIONS.values() if option.in_file and "-" in option.key]
+"""Keys that may stand in a table of their first word."""
+OWN: Final = {option.key for option in OPTIONS.values()}
+
+
+@pytest.mark.parametrize("key", [key for key in HEADED if key.partition("-")[0] not in OWN])
+def test_a_mistake_below_a_heading(tmp_path: Path, key: str) -> None:
+    """`[pool] network = ...` is told about as `pool-network` is."""
+    table, _, inner = key.partition("-")
+    option = OPTIONS[key.replace("-", "_")]
+    for text, type_ in TYPES.items():
+        if not accepts(option, type_):
+            told = only_line(config(tmp_path, f"[{table}]\n\n{inner} = {text}"))
+            assert re.search(rf": line 5: {key}: is (a|true)", told), told
+    told = only_line(config(tmp_path, f"[{table}]\n\n{inner}x = 1"))
+    assert told.endswith(f": line 5: {key}x: no such option: did you mean {key}?")
+
+
+@pytest.mark.parametrize("key", [key for key in HEADED if key.partition("-")[0] in OWN - {"peer", "port"}])
+def test_a_heading_that_is_an_option_itself(tmp_path: Path, key: str) -> None:
+    table, _, inner = key.partition("-")
+    for word in (inner, f"{inner}s"):
+        told = only_line(config(tmp_path, f"[{table}]\n{word} = 1"))
+        words = f"line 3: {table}: is no table: did you mean {key}? It is written above all tables"
+        assert told.endswith(words), told
+
+
+WORDS: Final = {
+    "role": "hots",
+    "access": "4095",
+    "trunk": "1-",
+    "native": "none",
+    "mac-limit": "many",
+    "bpdu": "eat",
+    "source": "any1",
+    "bind": "me",
+    "address-limit": "0",
+    "static-mac": "02",
+    "static-group": "10.0.0.1",
+    "isolated": "yes",
+    "mesh": "1",
+    "fast-leave": "on",
+    "router": "there",
+    "storm.broadcast": "much",
+    "storm.thunder": "10",
+}
+"""What is said of a port, and a value that it cannot have."""
+TABLES_OF_A_PORT: Final = (f'[[peer]]\nkey = "{KEY}"', "[port]\n", "[port-defaults]\n")
+
+
+def test_every_word_of_a_port_is_here() -> None:
+    assert {word for word in WORDS if not word.startswith("storm.")} == {*ports._READERS, *ports._SWITCHES}
+
+
+@pytest.mark.parametrize("table", TABLES_OF_A_PORT)
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_of_a_port(tmp_path: Path, table: str, word: str) -> None:
+    heading = re.search(r"[a-z-]+", table)
+    assert heading is not None
+    wrong = {f'{word} = "{WORDS[word]}"', f"{word} = 1979-05-27", f"{word} = 1.5"}
+    for line in wrong:
+        told = only_line(config(tmp_path, f"{table}\n{line}"))
+        assert f": line 5: {heading[0]}: " in told, told
+        assert re.search(r"(give|write|use|takes no value|is not a number from|one of|not a MAC|known are)", told), told
+    if "." not in word:
+        told = only_line(config(tmp_path, f"{table}\n{word}x = 7"))
+        assert f": line 5: {heading[0]}: " in told
+        assert f"'{word}x' is not known: did you mean {word}? " in told

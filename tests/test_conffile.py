@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,72 @@ def test_what_is_wrong_is_told_with_the_line(tmp_path: Path, old: str, new: str,
         read(tmp_path, WIREGUARD.replace(old, new, 1))
     assert "\n" not in str(caught.value)
     assert PRIVATE[:20] not in str(caught.value)
+
+
+COMPLETE = f"""
+[Interface]
+Name = tun0
+Address = 10.8.0.2/24
+ListenPort = 4500
+PrivateKey = my.key
+MTU = 1420
+DNS = 10.8.0.1
+Mode = tun
+Compression = zstd
+[Peer]
+Name = hub
+PublicKey = {ONE}
+PresharedKey = {PSK}
+AllowedIPs = 10.8.0.0/24
+Endpoint = hub.example:4500
+PersistentKeepalive = 25
+"""
+WRONG = {
+    "Name": ("a/b", "use 1 to "),
+    "Address": ("10.8.0.0/24", "give the host's own address"),
+    "ListenPort": ("http", ""),
+    "PrivateKey": (PRIVATE[:-2], "give 32 bytes in Base64"),
+    "SecretFile": (PRIVATE, "write the key to a file and name that"),
+    "MTU": ("70000", "give 576..65500 bytes"),
+    "DNS": ("10.8.0.256/", "write for example "),
+    "Mode": ("bridge", "give tun "),
+    "Compression": ("rar", ""),
+    "PublicKey": ("abc", "expected 44 characters of base64"),
+    "PresharedKey": (PSK[:-2], "give 32 bytes in Base64"),
+    "AllowedIPs": ("everything", "write for example 10.8.0.0/24"),
+    "Endpoint": ("hub.example", ""),
+    "PersistentKeepalive": ("often", "write 10, 10s or 2m"),
+}
+"""Every key, with what it cannot be, and what is said to be done."""
+
+
+def test_every_key_is_here(tmp_path: Path) -> None:
+    read(tmp_path, COMPLETE)
+    taken = {key for section in KEYS for key in KEYS[section]}
+    assert WRONG.keys() == taken - {"PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig", "FwMark", "Table"}
+
+
+@pytest.mark.parametrize(("section", "key"), [(name, key) for name in KEYS for key in KEYS[name] if key in WRONG])
+def test_each_key_with_a_wrong_value_or_a_wrong_name(tmp_path: Path, section: str, key: str) -> None:
+    begin = COMPLETE.index(f"[{section}]")
+    head, rest = COMPLETE[:begin], COMPLETE[begin:]
+    text = rest if f"\n{key} = " in rest else rest.replace(f"[{section}]\n", f"[{section}]\n{key} = x\n")
+    number = (head + text)[: len(head) + text.index(f"\n{key} = ") + 1].count("\n") + 1
+    value, advice = WRONG[key]
+    for instead, told in (
+        (f"{key} = {value}", f"line {number}: {key}: "),
+        (f"{key} =", f"line {number}: {key}: has no value: write {key} = VALUE, or leave it away"),
+        (f"{key}s = x", rf"line {number}: {key}s: no such key in \[{section}\]: did you mean {key}\?"),
+    ):
+        line = re.search(rf"(?m)^{key} = .*$", text)
+        assert line is not None
+        changed = head + text[: line.start()] + instead + text[line.end() :]
+        with pytest.raises(ConfigurationError, match=told) as caught:
+            read(tmp_path, changed)
+        assert "\n" not in str(caught.value)
+        if instead.endswith(value):
+            assert advice in str(caught.value)
+            assert re.search("(give|write|use|expected) ", str(caught.value)), "what was expected"
 
 
 def test_intervals_that_differ(tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ ALICE, BOB = "10.0.0.1", "10.0.0.2"
 
 
 class Far:
-    """What a node needs of a `Peer`."""
+    """What a node needs of a `Peer`, and of its `Outbound`."""
 
     def __init__(self, name: str, mtu: int = 0) -> None:
         self.ident = self.name = name
         self.narrower = mtu
         self.sent: list[bytes] = []
+        self.outbound = self
 
     def send_batch(self, batch: Batch, now: float, out: Output) -> None:
         self.sent += [bytes(frame) for frame, _ in batch.frames()]

@@ -330,39 +330,6 @@ def test_the_newest_record_decides_where_to_send() -> None:
     assert bench.peer.ident == PEER
 
 
-# a link that is full
-
-
-def test_what_comes_while_the_link_is_full_waits_and_goes_first() -> None:
-    bench = connected()
-    far = bench.shake(1, 0.0, initiator=True)
-    bench.out.clear()
-    bench.link.full = True
-    for _ in range(3):
-        bench.peer.send_batch(batch(), 1.0, bench.out)
-    assert not bench.node.send_waiting(1.0, bench.out)
-    assert bench.said(far) == []
-    bench.link.full = False
-    bench.peer.send_batch(batch(), 1.1, bench.out)
-    assert bench.said(far) == [], "it must not overtake those that wait"
-    while bench.node.send_waiting(1.1, bench.out):
-        pass
-    assert b"".join(bench.said(far)) == bytes(batch().view[: batch().end]) * 4
-    bench.peer.send_batch(batch(), 1.2, bench.out)
-    assert len(bench.said(far)) == 1
-
-
-def test_what_waits_for_a_far_end_that_is_gone_is_counted() -> None:
-    bench = connected()
-    far = bench.shake(1, 0.0, initiator=True)
-    bench.link.full = True
-    bench.peer.send_batch(batch(), 1.0, bench.out)
-    bench.hear(far, CLOSE, 1.1)
-    bench.link.full = False
-    assert not bench.node.send_waiting(1.2, bench.out)
-    assert bench.drops == {DropReason.NO_SESSION: 1}
-
-
 # several links
 
 

@@ -134,6 +134,18 @@ def test_who_only_listens_never_speaks_first() -> None:
     assert b.drops == {DropReason.NO_SESSION: 1}
 
 
+def test_who_starts_again_at_once_is_not_thrown_out_by_its_own_goodbye() -> None:
+    """Behind the next initiation in one burst, or overtaken on the way, it comes when the hub has answered already."""
+    world, a, b = client_and_server()
+    world.until(present(a, b), within=5.0)
+    world.path("a", "b").delay = 0.025
+    a.stop()
+    world.path("a", "b").delay = 0.01
+    a.start()
+    world.until(lambda: "closed" in "".join(b.told("peer.down")), within=0.1)
+    world.until(lambda: present(a, b)() and share_a_pair(a, b), within=0.1)
+
+
 # frames that come before there are keys
 
 

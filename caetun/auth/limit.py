@@ -1,8 +1,13 @@
-"""How often somebody may be wrong: by user and by address. Pure."""
+"""How often somebody may be wrong: by user and by address. Pure.
+
+Whoever has been let in before is known by his key, and counted by that instead: strangers who guess in his name, or
+from behind the same address, do not keep him out.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 # chosen by us
@@ -11,11 +16,13 @@ FAILURES: Final = 5
 FIRST_PAUSE: Final = 2.0
 """Seconds; twice as long after each further failure."""
 LONGEST_PAUSE: Final = 300.0
-"""A stranger who keeps on guessing in a user's name keeps that user out for no longer at a time."""
+"""Seconds. A stranger who guesses in a user's name keeps a new key of that user out for no longer at a time."""
 FORGET_SECONDS: Final = 3600.0
 """Without a failure for so long, all is forgotten."""
 MAX_ENTRIES: Final = 4096
 """One more takes the place of the one that failed the longest ago."""
+MAX_KNOWN: Final = 4096
+"""Keys of users that were let in: one more takes the place of the one that came the longest ago."""
 
 
 class Limiter:
@@ -24,9 +31,18 @@ class Limiter:
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """(failures, when the last one was), the one that failed last at the end."""
+        self._known: OrderedDict[str, None] = OrderedDict()
+        """Who has been let in, the one that came last at the end."""
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def keys(self, user: str, ident: bytes, host: str) -> tuple[str, ...]:
+        """By what an answer in the name of `user` is counted; `ident`: by which the handshake knows who gives it."""
+        known = _known(user, ident)
+        if known in self._known:
+            return (known,)
+        return (f"address {host}", *([f"user {user}"] if user else []))
 
     def wait(self, key: str, now: float) -> float:
         """Seconds to wait before the next attempt; 0 if it may be made."""
@@ -46,6 +62,16 @@ class Limiter:
         if len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
 
-    def passed(self, key: str) -> None:
-        """An answer was right."""
-        self._entries.pop(key, None)
+    def passed(self, keys: Iterable[str], user: str, ident: bytes) -> None:
+        """An answer was right that was counted by these keys."""
+        for key in keys:
+            self._entries.pop(key, None)
+        known = _known(user, ident)
+        self._known[known] = None
+        self._known.move_to_end(known)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
+
+def _known(user: str, ident: bytes) -> str:
+    return f"key {ident.hex()} of {user}"

@@ -49,6 +49,8 @@ class _Stage:
     state: State
     due: float | None
     user: str = ""
+    claimed: str = ""
+    """The user that an answer was given as."""
     keys: tuple[str, ...] = ()
     """Of the limiter."""
 
@@ -78,14 +80,17 @@ class Stages(Generic[P]):
         self._stages[peer] = _Stage(nonce, State.ASKED, now + ANSWER_SECONDS)
         return Ask(nonce, self._fields)
 
-    def answered(self, peer: P, reply: Reply, host: str, now: float) -> Denied | None:
+    def answered(self, peer: P, reply: Reply, ident: bytes, host: str, now: float) -> Denied | None:
         """An answer has come: None if it is to be checked, else why not. An answer to no question is ignored: raises
-        KeyError."""
+        KeyError.
+
+        `ident`: by which the handshake knows the peer; `host`: where it is.
+        """
         stage = self._stages[peer]
         if stage.state is not State.ASKED or stage.nonce != reply.nonce:
             raise KeyError(peer)
-        user = reply.values.get(USER.name, "")[:64]
-        stage.keys = (f"address {host}", *([f"user {user}"] if user else []))
+        stage.claimed = reply.values.get(USER.name, "")[:64]
+        stage.keys = self.limiter.keys(stage.claimed, ident, host)
         wait = max(self.limiter.wait(key, now) for key in stage.keys)
         if wait > 0:
             return Denied(f"too many attempts: wait {math.ceil(wait)} s", TOO_MANY)
@@ -100,12 +105,11 @@ class Stages(Generic[P]):
         stage = self._stages.get(peer)
         return stage is not None and stage.state is State.CHECKING and stage.nonce == nonce
 
-    def accept(self, peer: P, user: str) -> Accepted:
+    def accept(self, peer: P, ident: bytes, user: str) -> Accepted:
         """The chain agrees."""
         stage = self._stages[peer]
         stage.state, stage.due, stage.user = State.PASSED, None, user
-        for key in stage.keys:
-            self.limiter.passed(key)
+        self.limiter.passed(stage.keys, stage.claimed, ident)
         return Accepted(user)
 
     def refuse(self, peer: P, why: str, now: float) -> DeniedMessage:

@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except CaeTunError as error:
-        print(f"caetun: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())
+        # Some of it may be a far end's words: they say nothing to the terminal.
+        print("caetun:", "".join(each if each.isprintable() else "?" for each in line), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED

@@ -9,8 +9,6 @@ totp-secret = "JBSWY3DP..."        # optional: codes are then computed; give it 
 from __future__ import annotations
 
 import base64
-import contextlib
-import getpass
 import logging
 import os
 import stat
@@ -18,9 +16,10 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 from caetun import logs
+from caetun.daemon.terminal import Terminal
 from caetun.errors import AuthenticationRefused, CaeTunError, ConfigurationError
 from caetun.wire.authentication import Accepted, Ask, Denied, Field, Message, Reply
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 # chosen by us
 _FILE_LIMIT: Final = 64 * 1024
 _KEYS: Final = ("user", "password", "totp-secret")
-_TERMINAL: Final = "/dev/tty"
 
 log = logs.logger("auth")
 
@@ -58,8 +56,7 @@ class Applicant:
         self._worker = worker
         self._say = say
         self._failed = failed
-        self._typed: dict[str, str] = {}
-        """What need not be typed again for as long as this process runs."""
+        self._terminal = Terminal()
         if path is not None:
             warning = read_credentials(path)[1]
             if warning:
@@ -75,6 +72,10 @@ class Applicant:
                 logs.event(log, logging.INFO, "auth.accepted", who, peer=peer.name, user=user)
             case Denied(why):
                 self._failed(AuthenticationRefused(f"authentication refused: {why}"))
+
+    def close(self) -> None:
+        """Nobody is asked any more."""
+        self._terminal.restore()
 
     def _answered(self, peer: Peer, outcome: Reply | Exception) -> None:
         match outcome:
@@ -96,14 +97,12 @@ class Applicant:
                 values["code"] = _code(given["totp-secret"], self._path)
             elif field.name in ("certificate", "signature"):
                 values.update(self._signature(peer, ask))
-            elif field.name in given or field.name in self._typed:
-                values[field.name] = given.get(field.name) or self._typed[field.name]
+            elif field.name in given:
+                values[field.name] = given[field.name]
             else:
                 missing.append(field)
         if missing:
-            typed = _prompt(peer.name, missing)
-            self._typed.update({name: text for name, text in typed.items() if name != "code"})
-            values.update(typed)
+            values.update(self._terminal.ask(peer.name, missing))
         return Reply(ask.nonce, values)
 
     def _signature(self, peer: Peer, ask: Ask) -> Mapping[str, str]:
@@ -147,26 +146,3 @@ def _code(secret: str, path: Path | None) -> str:
         return totp(decode_secret(secret), time.time())
     except ValueError as error:
         raise ConfigurationError(f"{path}: totp-secret {error}: copy it again") from None
-
-
-def _prompt(peer: str, fields: list[Field]) -> dict[str, str]:
-    """Ask the person at the terminal. Raises ConfigurationError if there is none."""
-    names = ", ".join(field.name for field in fields)
-    try:
-        terminal = os.fdopen(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC), "w+b", buffering=0)
-    except OSError:
-        raise ConfigurationError(
-            f"--credentials: {peer} asks for {names}, and there is no terminal to ask at: give a file with them"
-        ) from None
-    with terminal, contextlib.ExitStack() as stack:
-        stream = stack.enter_context(os.fdopen(os.dup(terminal.fileno()), "w"))
-        source = stack.enter_context(os.fdopen(os.dup(terminal.fileno())))
-        return {field.name: _typed(f"{field.name} for {peer}: ", field.secret, stream, source) for field in fields}
-
-
-def _typed(words: str, secret: bool, stream: TextIO, source: TextIO) -> str:
-    if secret:
-        return getpass.getpass(words, stream)
-    stream.write(words)
-    stream.flush()
-    return source.readline().rstrip("\n")

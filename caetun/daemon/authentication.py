@@ -94,6 +94,8 @@ class Authentication:
         """End."""
         if self._doorkeeper is not None:
             self._doorkeeper.close()
+        if self._applicant is not None:
+            self._applicant.close()
 
     def _say(self, peer: Peer, message: Message) -> None:
         from caetun.wire.authentication import encode

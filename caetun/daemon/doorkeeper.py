@@ -134,7 +134,7 @@ class Doorkeeper:
         now, link = time.monotonic(), peer.link
         host = host_of(link.source) if link is not None else ""
         try:
-            denied = self._stages.answered(peer, reply, host, now)
+            denied = self._stages.answered(peer, reply, peer.ident, host, now)
         except KeyError:
             self._node.drops.count(DropReason.AUTH_UNEXPECTED)
             return
@@ -182,7 +182,7 @@ class Doorkeeper:
             self._guests.passed(peer.ident)
             if user:
                 self._node.rename(peer, user)
-        self._say(peer, self._stages.accept(peer, user))
+        self._say(peer, self._stages.accept(peer, peer.ident, user))
         self._services.let_in(peer)
         peer.conversation.release(HOLD)
         self._hands.wake()
@@ -206,6 +206,7 @@ class Doorkeeper:
         self._say(peer, self._stages.refuse(peer, why, time.monotonic()))
         peer.conversation.hold(HOLD)
         text = f"refused: {why}" + (f" ({note})" if note else "")
+        self._node.drops.count(DropReason.AUTH_LIMITED if note in _AT_WILL else DropReason.AUTH_REFUSED)
         if note in _AT_WILL:
             self._repeated.event(time.monotonic(), logging.WARNING, "auth.limited", text, peer=peer.name, host=host)
         else:
@@ -221,10 +222,10 @@ class Doorkeeper:
     def _look(self) -> None:
         now = time.monotonic()
         for peer, state in self._stages.late(now):
-            if state is State.REFUSED:
-                self._end(peer, "it was refused")
-            else:
+            if state is not State.REFUSED:
                 self._refuse(peer, LATE, "", "")
+            elif not peer.answered:  # else somebody starts again just now
+                self._end(peer, "it was refused")
         for peer in list(self._node.peers.values()):
             if peer.ident in self._known:
                 continue

@@ -11,6 +11,7 @@ from caetun.node import IndexAllocator, Node
 from caetun.peers import Peer, Timing
 from caetun.session.handshake import Handshakes
 from caetun.session.identity import NO_PSK, PeerId, SecretIdentity, StaticIdentity
+from caetun.session.module import Means
 from caetun.session.security import Cipher, Established, Policy, PostQuantum, Security
 from caetun.session.session import Session
 from caetun.types import Drops, Mode
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Identity: TypeAlias = "StaticIdentity | SecretIdentity | CertificateIdentity"
 
 # chosen by us
+GUEST: Final = "guest-"
+"""What the name of a peer begins with that no configuration names, until it has said who it is."""
 MAX_RECORD: Final = 64 * 1024
 """Bytes of sealed record this side puts together: what one burst of datagrams can carry."""
 
@@ -52,26 +55,10 @@ def make_core(
 
     `trust`: with --security tls.
     """
-    entropy = os.urandom
-    indices = IndexAllocator(entropy)
+    indices = IndexAllocator(os.urandom)
     hello = Hello(device.mode, device.offloads, mtu, MAX_RECORD, compression=settings.compress)
     policy = Policy(_ciphers(settings.cipher), PostQuantum(settings.post_quantum))
-    handshakes: Security
-    identity: Identity
-    if settings.security == "tls":
-        # Imported here: most tunnels have keys.
-        from caetun.daemon import certificates
-        from caetun.session.tls import TlsHandshakes
-
-        assert trust is not None
-        identity = certificates.identity(settings, keys)
-        terms = certificates.library(settings, keys), trust, identity, hello, policy
-        handshakes = TlsHandshakes(*terms, entropy=entropy, allocate_index=indices, drops=drops)
-        idents = [PeerId(key) for key in keys.peers]
-    else:
-        named, idents = _identity(keys)
-        identity = named
-        handshakes = Handshakes(named, hello, policy, entropy=entropy, allocate_index=indices, drops=drops)
+    handshakes, identity, idents = _security(settings, keys, Means(hello, policy, os.urandom, indices, drops), trust)
     board = _board(settings, device.mode, drops)
     node = Node(handshakes, indices, drops, board)
     switched = board is not None and device.mode is Mode.TAP
@@ -80,7 +67,7 @@ def make_core(
         ident = established.peer
         in_certificate = () if trust is None or not established.certificate else trust.names_of(established.certificate)
         identity.learn(ident, in_certificate[0] if in_certificate else "")
-        name = f"guest-{ident[:4].hex()}"
+        name = f"{GUEST}{ident[:4].hex()}"
         guest = make_peer(settings, node, device, ident, name)
         node.add(guest, settings.port_defaults.settings(name) if switched else None)
         return guest
@@ -88,6 +75,23 @@ def make_core(
     _add_peers(settings, node, device, idents)
     nowhere = board is not None and not switched and not settings.pool_network
     return Core(node, identity, make_guest, board is not None, nowhere)
+
+
+def _security(
+    settings: Settings, keys: Keys, means: Means, trust: Trust | None
+) -> tuple[Security, Identity, Sequence[PeerId]]:
+    """The security module, who we are to it, and whom it knows. Raises ConfigurationError."""
+    if settings.security != "tls":
+        named, idents = _identity(keys)
+        return Handshakes(named, means), named, idents
+    # Imported here: most tunnels have keys.
+    from caetun.daemon import certificates
+    from caetun.session.tls import TlsHandshakes
+
+    assert trust is not None
+    identity = certificates.identity(settings, keys)
+    handshakes = TlsHandshakes(certificates.library(settings, keys), trust, identity, means)
+    return handshakes, identity, [PeerId(key) for key in keys.peers]
 
 
 def _add_peers(settings: Settings, node: Node, device: Device, idents: Sequence[PeerId]) -> None:

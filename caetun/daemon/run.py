@@ -19,7 +19,7 @@ from caetun import logs
 from caetun.daemon import loop as loops
 from caetun.daemon.authentication import Authentication
 from caetun.daemon.dialer import Dialer
-from caetun.daemon.engine import make_core, make_peer, make_trust
+from caetun.daemon.engine import GUEST, make_core, make_peer, make_trust
 from caetun.daemon.heap import keep_freed_memory
 from caetun.daemon.hostside import HostSide
 from caetun.daemon.negotiations import Negotiations
@@ -59,7 +59,8 @@ AT_WILL: Final = frozenset(
         *("mesh.relayed", "peer.doubled"),
     )
 )
-"""Events that a far end, or somebody between, can cause as often as he likes: told now and then."""
+"""Events that a far end, or somebody between, can cause as often as he likes: told now and then. So are all of a guest
+that has not said yet who it is."""
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 """What a tunnel listens to."""
@@ -230,7 +231,7 @@ class Daemon:
         if self._mesh is not None:
             event = self._mesh.told(event)
         level = logging.getLevelNamesMapping()[event.level.upper()]
-        if event.event in AT_WILL:
+        if event.event in AT_WILL or str(event.fields.get("peer", "")).startswith(GUEST):
             self._repeated.event(time.monotonic(), level, event.event, event.text, **event.fields)
         else:
             logs.event(log, level, event.event, event.text, **event.fields)

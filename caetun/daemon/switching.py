@@ -34,7 +34,7 @@ def make_switchboard(settings: Settings, drops: Drops, now: float) -> Switchboar
     bridge = Bridge(
         drops,
         LoopProbes(os.urandom(32), address, settings.loop_probes),
-        _multicast(settings, ports, link_local(address)),
+        _multicast(settings, ports),
         Fdb(settings.ageing, flap_guard=settings.flap_guard),
         Suppression(settings.suppression),
         aware=bool(settings.vlan) or any(port.vlans is not None for port in ports.values()),
@@ -52,9 +52,9 @@ def make_switchboard(settings: Settings, drops: Drops, now: float) -> Switchboar
     return Switchboard(bridge, address)
 
 
-def _multicast(settings: Settings, ports: dict[int, PortSettings], own: bytes) -> SnoopingSettings:
-    """What was said about multicast; `own`: the link-local address that the switch has if none was given."""
-    address4, address6 = _by_protocol(settings.querier_address, bytes(4), own)
+def _multicast(settings: Settings, ports: dict[int, PortSettings]) -> SnoopingSettings:
+    """What was said about multicast."""
+    address4, address6 = _by_protocol(settings.querier_address, bytes(4), bytes(16))
     vlans = {}
     for said in settings.vlan:
         snooping = settings.snooping if said.snooping is None else said.snooping
@@ -77,8 +77,3 @@ def _by_protocol(given: Iterable[bytes], address4: bytes, address6: bytes) -> tu
     """The IPv4 and the IPv6 address among those given, or else these."""
     found = {4: address4, 16: address6, **{len(each): each for each in given}}
     return found[4], found[16]
-
-
-def link_local(address: bytes) -> bytes:
-    """The IPv6 address that an interface with this MAC gives itself (RFC 4291, appendix A): MLD asks from there."""
-    return b"\xfe\x80" + bytes(6) + bytes((address[0] ^ 0x02,)) + address[1:3] + b"\xff\xfe" + address[3:]

@@ -40,8 +40,9 @@ MAX_BYTES: Final = 8 << 20
 """Of one link's waiting records: as much as the socket would hold for all."""
 MAX_RECORDS: Final = 4096
 """The same for small ones."""
-MAX_WASTED: Final = 512
-"""The same in a storm: what it brings within some milliseconds is not worth a copy."""
+MAX_WASTED: Final = 64
+"""The same in a storm: about what is opened of it within `WASTE_WAIT_SECONDS`. More would be opened for nothing, which
+is dear where each packet is sealed (QUIC): of a link with so much waiting, packets are dropped as they come."""
 MAX_LINKS: Final = 1024
 """Accounts kept; links beyond begin anew."""
 

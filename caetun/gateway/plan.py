@@ -86,11 +86,6 @@ class Wish:
         """Whether any traffic of this host is led into the tunnel by rules."""
         return self.gateway or bool(self.routes)
 
-    @property
-    def changes_host(self) -> bool:
-        """Whether anything has to be done at all."""
-        return self.steers or self.masquerade or bool(self.dns)
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from math import inf
 from typing import Final, NamedTuple
 
+from caetun.l2.room import Room
+
 # chosen by us
 AGEING: Final = 300.0
 """Seconds without a frame after which an address learned from its use is anybody's, as an entry of the FDB."""
@@ -26,8 +28,6 @@ ASK_AGAIN: Final = 30.0
 """Seconds after which silence, or an answer, says nothing any more."""
 MAX_BINDINGS: Final = 65_536
 """Of all ports: about 32 MiB."""
-ROOM_SECONDS: Final = 1.0
-"""Between two searches for room at a port: a flood of addresses must not cost a walk each."""
 
 
 class Claim(enum.Enum):
@@ -89,22 +89,20 @@ class Bindings:
         self._hosts: dict[tuple[int, bytes], dict[bytes, Binding]] = {}
         """(VLAN, MAC address) -> what it has, all at one port."""
         self._ports: dict[int, dict[tuple[int, bytes], Binding]] = {}
-        self._limits: dict[int, int] = {}
-        self._made_room_at: dict[int, float] = {}
+        self._room = Room(MAX_BINDINGS, 0)
 
     def __len__(self) -> int:
         return len(self._table)
 
     def limit_port(self, port: int, limit: int) -> None:
         """Keep at most so many addresses at a port, which has none until this is said."""
-        self._limits[port] = limit
+        self._room.limit(port, limit)
 
     def forget_port(self, port: int) -> None:
         """The port is gone, and with it whoever was behind it."""
         for binding in list(self._ports.get(port, {}).values()):
             self._forget(binding)
-        self._limits.pop(port, None)
-        self._made_room_at.pop(port, None)
+        self._room.limit(port, None)
 
     # hot: once a frame of a guarded port
 
@@ -209,25 +207,23 @@ class Bindings:
                 self._add(binding)
 
     def _has_room(self, port: int, now: float) -> bool:
-        here = self._ports.get(port, {})
-        if len(here) < self._limits.get(port, 0) and len(self._table) < MAX_BINDINGS:
-            return True
-        if now - self._made_room_at.get(port, -inf) < ROOM_SECONDS:
-            return False
-        self._made_room_at[port] = now
-        for binding in [each for each in here.values() if each.over(now)]:
-            self._forget(binding)
-        return len(self._ports.get(port, {})) < self._limits.get(port, 0) and len(self._table) < MAX_BINDINGS
+        room = self._room
+        if not room.left(port) and room.may_search(port, now):
+            for binding in [each for each in self._ports.get(port, {}).values() if each.over(now)]:
+                self._forget(binding)
+        return room.left(port)
 
     def _add(self, binding: Binding) -> None:
         key = binding.vlan, binding.address
         self._table[key] = binding
         self._hosts.setdefault((binding.vlan, binding.mac), {})[binding.address] = binding
         self._ports.setdefault(binding.port, {})[key] = binding
+        self._room.take(binding.port)
 
     def _forget(self, binding: Binding) -> None:
         key, host = (binding.vlan, binding.address), (binding.vlan, binding.mac)
         del self._table[key], self._hosts[host][binding.address], self._ports[binding.port][key]
+        self._room.give(binding.port)
         if not self._hosts[host]:
             del self._hosts[host]
         if not self._ports[binding.port]:

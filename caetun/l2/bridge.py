@@ -20,10 +20,10 @@ from __future__ import annotations
 from typing import Final
 
 from caetun.l2.fdb import REFRESH, Fdb, Learned
-from caetun.l2.flapping import Flapping
 from caetun.l2.guard import Guard
 from caetun.l2.healing import Healing
-from caetun.l2.loop import DESTINATION, PROBE_SECONDS, LoopProbes
+from caetun.l2.loop import DESTINATION, LoopProbes
+from caetun.l2.muting import Muting
 from caetun.l2.neighbours import Neighbours, Suppression
 from caetun.l2.outcome import NOWHERE, Egress, Emission, Notice
 from caetun.l2.port import BpduPolicy, Port, Ports, PortSettings
@@ -50,12 +50,8 @@ _REFUSED: Final = {
 _NEWS: Final = (Learned.NEW, Learned.MOVED, Learned.FLAPPING)
 
 # chosen by us
-MUTE_SECONDS: Final = 30.0
-"""A port of a loop forwards nothing for so long; then it has another chance."""
 MAX_KNOWN: Final = 8192
 """Decisions kept: pairs of hosts that talk to each other within a second."""
-MAX_PROBED: Final = 32
-"""VLANs of a port that a loop is looked for in at a time; with more in use, they take turns."""
 MAX_NOTICES: Final = 256
 """Notices kept until somebody takes them: each of them can be had by who sends the right frames."""
 FULL_FRAME: Final = 1600
@@ -78,7 +74,6 @@ class Bridge:
     ) -> None:
         """`aware`: whether VLANs matter even while no port that has some is up."""
         self._drops = drops
-        self._probes = probes
         self.fdb = Fdb() if fdb is None else fdb
         self.guard = Guard(probes.address, drops, self.fdb.lookup, self._emit, self._tell)
         self.neighbours = Neighbours(self.fdb.lookup, self._tell, suppression)
@@ -86,11 +81,10 @@ class Bridge:
         self.snooping = Snooping(SnoopingSettings() if snooping is None else snooping, drops)
         self.ports = Ports(aware)
         self._ports = self.ports.table
+        self._muting = Muting(probes, self.ports, self._tell, self._rerouted)
         self._aware = aware
         self._known: dict[tuple[int, int, bytes], tuple[float, Egress]] = {}
         """(ingress port, VLAN, destination and source) -> (until when, where): frames between known hosts."""
-        self._probe_at = 0.0
-        self._flapping = Flapping(self._tell)
         self.notices: list[Notice] = []
         """What has happened since somebody last took these."""
         self._waiting: list[Emission] = []
@@ -131,7 +125,7 @@ class Bridge:
         self.guard.remove_port(number)
         self.fdb.flush(port=number)
         self.fdb.limit_port(number, None)
-        self._flapping.forget_port(number)
+        self._muting.forget_port(number)
         self.snooping.port_down(number)
         self._changed()
 
@@ -165,8 +159,7 @@ class Bridge:
         if port is None:
             return self._drop(DropReason.BRIDGE_PORT_DOWN)
         if port.muted:
-            if frame[:6] == DESTINATION and self._probes.recognise(frame, now) is not None:
-                port.muted_until = now + MUTE_SECONDS  # the loop is still there
+            self._muting.still_looped(port, frame, now)
             return self._drop(DropReason.BRIDGE_MUTED)
         found = self.ports.vlans(number).ingress(frame) if self._aware else UNAWARE
         if found is None:
@@ -246,14 +239,14 @@ class Bridge:
     def _special(self, number: int, port: Port, vlan: int, frame: Buffer, now: float) -> Egress | None:
         """Reserved addresses and loop probes; None if the frame is an ordinary one after all."""
         if frame[:5] != _RESERVED:
-            return NOWHERE if self._returned(number, vlan, frame, now) else None
+            return NOWHERE if self._muting.returned(number, vlan, frame, now) else None
         last = frame[5]
         if last >= 0x10:
             return None
         if last == _BPDU and port.settings.bpdu is BpduPolicy.FORWARD:
             return None
         if last == _BPDU and port.settings.bpdu is BpduPolicy.BLOCK:
-            self._mute(number, f"{port.settings.name} sends spanning-tree frames, so a bridge is there", now)
+            self._muting.mute(number, f"{port.settings.name} sends spanning-tree frames, so a bridge is there", now)
         return self._drop(DropReason.BRIDGE_PAUSE if last == _PAUSE else DropReason.BRIDGE_RESERVED)
 
     def _acceptable(self, learned: Learned, number: int, source: bytes, now: float) -> bool:
@@ -262,54 +255,18 @@ class Bridge:
         if learned is Learned.FLAPPING:
             home, intruder = self.fdb.flapped
             reason = DropReason.BRIDGE_FLAPPING if number == intruder else None
-            if intruder in self._ports and home in self._ports:
-                names = self._ports[home].settings.name, self._ports[intruder].settings.name
-                if self._flapping.began(source, intruder, names, now):
-                    self._probe_at, self._stirred = now, True  # if it is a loop, a probe says so at once
+            if self._muting.flaps(source, home, intruder, now):
+                self._stirred = True
         elif learned is Learned.FULL:
             self._drops.count(DropReason.BRIDGE_FDB_FULL)  # only its source is not remembered
         if reason is not None:
             self._drops.count(reason)
         return reason is None
 
-    # loops
-
-    def _returned(self, number: int, vlan: int, frame: Buffer, now: float) -> bool:
-        """Whether a frame is a probe of ours that has come back: then, of a loop, the younger port is muted."""
-        returned = self._probes.recognise(frame, now)
-        if returned is None or returned.vlan != vlan:
-            return returned is not None
-        sent_by = returned.port
-        names = [self._ports[each].settings.name for each in (sent_by, number) if each in self._ports]
-        both = f"{' and '.join(names)} are also joined by another way"
-        text = f"what leaves by {names[0]} comes back by it" if number == sent_by else both
-        self._mute(max(number, sent_by), f"loop: {text}", now)
-        return True
-
-    def _mute(self, number: int, why: str, now: float) -> None:
-        port = self._ports.get(number)
-        if port is None:
-            return
-        if not port.muted:
-            text = f"{why}: {port.settings.name} is muted for {MUTE_SECONDS:.0f} s"
-            self._tell(Notice("error", "bridge.muted", text))
-            port.muted, port.muted_why = True, why
-            self._rerouted(now)
-        port.muted_until = now + MUTE_SECONDS
-
-    def _unmute(self, now: float) -> None:
-        over = [port for port in self._ports.values() if port.muted and now >= port.muted_until]
-        for port in over:
-            port.muted = False
-            self._tell(Notice("info", "bridge.unmuted", f"{port.settings.name} forwards again"))
-        if over:
-            self._rerouted(now)
-
     def _rerouted(self, now: float) -> None:
         """Hosts may be behind other ports than they were: by a loop they were seen, and maybe held, where they are not,
         and by what is joined outside they are reached by one port while the other one is muted."""
         self.fdb.flush()
-        self._flapping.clear()
         for number, port in self._ports.items():
             if not port.muted:
                 self.snooping.topology_changed(number, now)
@@ -353,47 +310,17 @@ class Bridge:
 
     def tick(self, now: float) -> tuple[list[Emission], list[Wanted]]:
         """Let timers run out: frames of the bridge's own, and queries to be sent to all ports of their VLAN."""
-        self._unmute(now)
-        for number, why in self._flapping.loops(now):
-            self._mute(number, why, now)
+        self._muting.tick(now)
         self._stirred = False
         emissions, self._waiting = self._waiting + self._announced(now), []
         self.neighbours.expire(now)
         if self.fdb.expire(now):
             self._known.clear()
-        wanted = self.snooping.tick(now)
-        if not self._probing or now < self._probe_at:
-            return emissions, wanted
-        self._probe_at = now + PROBE_SECONDS
-        emissions += [
-            Emission(number, vlan, self._probes.make(number, vlan, now))
-            for number, port in self._ports.items()
-            if not port.muted
-            for vlan in self._probed(number, now)
-        ]
-        return emissions, wanted
-
-    def _probed(self, number: int, now: float) -> list[int]:
-        """The VLANs of a port to look for a loop in: the one without a tag, and those where somebody is."""
-        if not self._aware:
-            return [UNAWARE]
-        vlans = self.ports.vlans(number)
-        tagged = [vlan for vlan in self.fdb.vlans() if vlan != vlans.native and vlans.has(vlan)]
-        if len(tagged) > MAX_PROBED:
-            turn = int(now / PROBE_SECONDS) * MAX_PROBED % len(tagged)
-            tagged = (tagged[turn:] + tagged)[:MAX_PROBED]
-        return tagged if vlans.native is None else [vlans.native, *tagged]
-
-    @property
-    def _probing(self) -> bool:
-        return self._probes.enabled and len(self._ports) >= 2
+        return emissions + self._muting.probes(self.fdb.vlans(), now), self.snooping.tick(now)
 
     def next_deadline(self) -> float | None:
         """When `tick` next has something to do."""
         if self.waiting:
             return 0.0
-        due = [each.next_deadline() for each in (self.fdb, self.snooping, self._healing, self._flapping)]
-        due += [port.muted_until for port in self._ports.values() if port.muted]
-        if self._probing:
-            due.append(self._probe_at)
+        due = [each.next_deadline() for each in (self.fdb, self.snooping, self._healing, self._muting)]
         return min((at for at in due if at is not None), default=None)

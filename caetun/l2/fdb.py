@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import Final, NamedTuple
 
+from caetun.l2.room import Room
 from caetun.types import Buffer
 
 # fixed by the specification
@@ -29,6 +30,8 @@ _NOBODY: Final = bytes(6)
 # chosen by us
 LIMIT: Final = 16_384
 """Entries of all VLANs: as a small hardware switch holds; about 4 MiB."""
+MAX_PER_PORT: Final = 12_288
+"""Of a port for which no limit was said: one must not fill the table for all."""
 REFRESH: Final = 1.0
 """Seconds: an entry seen again is written at most so often. Ageing is late by at most this."""
 FLAP_MOVES: Final = 4
@@ -93,13 +96,8 @@ class Fdb:
         """`ageing`: seconds; `limit`: learned entries, at least 1; `flap_guard`: whether what keeps moving is held."""
         self.ageing = ageing
         self._most_moves: float = FLAP_MOVES if flap_guard else inf
-        self.limit = limit
         self._tables: dict[int, OrderedDict[bytes, Entry]] = {}
-        self._per_port: dict[int, int] = {}
-        self._port_limits: dict[int, int] = {}
-        self._made_room_at = -REFRESH
-        self.learned = 0
-        """Entries that are not static."""
+        self._room = Room(limit, MAX_PER_PORT)
         self.version = 0
         """Another number as soon as an address has come, gone or moved."""
         self.flapped = 0, 0
@@ -108,12 +106,14 @@ class Fdb:
     def __len__(self) -> int:
         return sum(len(table) for table in self._tables.values())
 
+    @property
+    def learned(self) -> int:
+        """Entries that are not static."""
+        return self._room.taken
+
     def limit_port(self, port: int, limit: int | None) -> None:
-        """Learn at most so many addresses at a port; None: as many as there is room for."""
-        if limit is None:
-            self._port_limits.pop(port, None)
-        else:
-            self._port_limits[port] = limit
+        """Learn at most so many addresses at a port; None: `MAX_PER_PORT`."""
+        self._room.limit(port, limit)
 
     # hot: once a frame
 
@@ -147,21 +147,16 @@ class Fdb:
     def _add(self, vlan: int, key: bytes, port: int, now: float) -> Learned:
         if key[0] & GROUP_BIT or key == _NOBODY:
             return Learned.NEVER
-        if self._has_no_room(port):
-            if now - self._made_room_at < REFRESH:
-                return Learned.FULL  # a flood of addresses must not cost a walk each
-            self._made_room_at = now
-            self.expire(now)
-            if self._has_no_room(port):
+        room = self._room
+        if not room.left(port):
+            if room.may_search(port, now):
+                self.expire(now)
+            if not room.left(port):
                 return Learned.FULL
         self._tables.setdefault(vlan, OrderedDict())[key] = Entry(port, now)
-        self._count(port, 1)
-        self.learned += 1
+        room.take(port)
         self.version += 1
         return Learned.NEW
-
-    def _has_no_room(self, port: int) -> bool:
-        return self.learned >= self.limit or self._is_full(port)
 
     def _move(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> Learned:
         if entry.static:
@@ -171,7 +166,7 @@ class Fdb:
         if now >= entry.seen_at + self.ageing:
             self._forget(vlan, key, entry)
             return self._add(vlan, key, port, now)
-        if self._is_full(port):
+        if self._room.full(port):
             return Learned.FULL
         if now - entry.moving_since > FLAP_WINDOW:
             if now - entry.moving_since >= self.ageing:
@@ -181,7 +176,7 @@ class Fdb:
         if entry.moves < self._most_moves:
             self._place(vlan, key, entry, port, now)
             return Learned.MOVED
-        if entry.home not in (entry.port, port) and self._is_full(entry.home):
+        if entry.home not in (entry.port, port) and self._room.full(entry.home):
             entry.home = entry.port  # others have taken its place meanwhile
         self.flapped = entry.home, entry.port if port == entry.home else port
         self._place(vlan, key, entry, entry.home, now)
@@ -189,22 +184,12 @@ class Fdb:
         entry.moves = 0
         return Learned.FLAPPING
 
-    def _is_full(self, port: int) -> bool:
-        return self._per_port.get(port, 0) >= self._port_limits.get(port, self.limit)
-
     def _place(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> None:
-        self._count(entry.port, -1)
-        self._count(port, 1)
+        self._room.give(entry.port)
+        self._room.take(port)
         self.version += 1
         entry.port, entry.seen_at = port, now
         self._tables[vlan].move_to_end(key)
-
-    def _count(self, port: int, change: int) -> None:
-        count = self._per_port.get(port, 0) + change
-        if count:
-            self._per_port[port] = count
-        else:
-            self._per_port.pop(port, None)
 
     def _forget(self, vlan: int, key: bytes, entry: Entry) -> None:
         self.version += 1
@@ -213,8 +198,7 @@ class Fdb:
         if not table:
             del self._tables[vlan]
         if not entry.static:
-            self.learned -= 1
-            self._count(entry.port, -1)
+            self._room.give(entry.port)
 
     # by hand
 
@@ -280,7 +264,7 @@ class Fdb:
 
     def count(self, port: int) -> int:
         """Entries learned at a port."""
-        return self._per_port.get(port, 0)
+        return self._room.count(port)
 
     def rows(self, now: float) -> Iterator[Row]:
         """Every entry, by VLAN, the longest unseen first."""

@@ -24,10 +24,12 @@ MAX_SOURCES: Final = 256
 class Timing(NamedTuple):
     """Seconds, from what the querier says (RFC 9776, section 8; RFC 9777, section 9)."""
 
-    membership: float = 260.0
-    """Group Membership Interval: robustness times query interval, and the response interval."""
-    last_member: float = 2.0
+    membership: float = 270.0
+    """Group Membership Interval: robustness times query interval, and twice the response interval."""
+    last_member: float = 1.8
     """Last Member Query Time: that interval times its count."""
+    older_host: float = 260.0
+    """Older Host Present Interval: robustness times query interval, and the response interval."""
 
 
 class Asked(NamedTuple):
@@ -80,9 +82,9 @@ class PortFilter:
         that do not know sources.
         """
         if version == 1 and oldest == 3:
-            self.oldest_until = now + timing.membership
+            self.oldest_until = now + timing.older_host
         if version < oldest and record.kind is Kind.IS_EXCLUDE:
-            self.old_until = max(self.old_until, now + timing.membership)
+            self.old_until = max(self.old_until, now + timing.older_host)
         kind, sources = record.kind, frozenset(record.sources)
         if now < self.oldest_until and kind in (Kind.TO_INCLUDE, Kind.BLOCK):
             return NOTHING

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from math import inf
 from typing import Final, NamedTuple
 
 from caetun.l2.filter import NOTHING, Asked, PortFilter, Timing
+from caetun.l2.room import Room
 from caetun.types import DropReason, Drops
 from caetun.wire.membership import GroupRecord
 
@@ -69,7 +71,7 @@ class GroupTable:
         """Whether the version before the newest is the first one."""
         self._drops = drops
         self._groups: dict[_Key, _Group] = {}
-        self._per_port: dict[int, int] = {}
+        self._room = Room(inf, MAX_GROUPS_PER_PORT)
         self._due: list[tuple[float, int, bytes, int]] = []
         """(when, VLAN, group, port): when to look at a filter again; it may have been put off since."""
 
@@ -108,14 +110,13 @@ class GroupTable:
 
     def _add(self, key: _Key, port: int, each: PortFilter) -> bool:
         group = self._groups.get(key)
-        count = self._per_port.get(port, 0)
-        if count >= MAX_GROUPS_PER_PORT or (group is None and len(self._groups) >= MAX_GROUPS):
+        if self._room.full(port) or (group is None and len(self._groups) >= MAX_GROUPS):
             self._drops.count(DropReason.MULTICAST_FULL)
             return False
         if group is None:
             group = self._groups[key] = _Group()
         group.ports[port] = each
-        self._per_port[port] = count + 1
+        self._room.take(port)
         return True
 
     def leave(self, vlan: int, port: int, address: bytes) -> None:
@@ -143,7 +144,7 @@ class GroupTable:
             return
         group.changed()
         heapq.heappush(self._due, (due, *key, port))
-        if len(self._due) > 2 * sum(self._per_port.values()) + 64:
+        if len(self._due) > 2 * self._room.taken + 64:
             self._due = [
                 (at, vlan, address, number)
                 for (vlan, address), some in self._groups.items()
@@ -154,11 +155,7 @@ class GroupTable:
 
     def _remove(self, key: _Key, group: _Group, port: int) -> None:
         del group.ports[port]
-        left = self._per_port[port] - 1
-        if left:
-            self._per_port[port] = left
-        else:
-            del self._per_port[port]
+        self._room.give(port)
         group.changed()
         if not group.ports and not group.static:
             del self._groups[key]

@@ -5,8 +5,9 @@
     LISTENING --(nothing for a while)--> ASKING
 
 RFC 9776, sections 6.6.2 and 8 (IGMPv3), RFC 9777, sections 7.6.2 and 9 (MLDv2). A switch without an address asks from
-0.0.0.0 or ::, which wins no election (RFC 4541, section 2.1.1, item 4): it falls silent as soon as any real querier
-speaks.
+a proxy's, which wins no election (RFC 4541, section 2.1.1, item 4): it falls silent as soon as any real querier speaks.
+For IPv4 that is 0.0.0.0. RFC 4541, section 3, has :: for IPv6, but hosts discard a query that does not come from a
+link-local address (RFC 9777, section 5.1.14; Linux does), and would be forgotten; so it is the highest one of these.
 """
 
 from __future__ import annotations
@@ -14,24 +15,31 @@ from __future__ import annotations
 import enum
 from typing import Final, NamedTuple
 
-from caetun.l2.filter import Asked, Timing
-from caetun.wire.membership import Query
+from caetun.l2.filter import NOTHING, Asked, Timing
+from caetun.wire.membership import GroupRecord, Kind, Query
 
 # fixed by the specification (RFC 9776, section 8; RFC 9777, section 9)
 ROBUSTNESS: Final = 2
 QUERY_INTERVAL: Final = 125.0
 RESPONSE_INTERVAL: Final = 10.0
-LAST_MEMBER_INTERVAL: Final = 1.0
-_PROXY: Final = {4: bytes(4), 16: bytes.fromhex("fe80000000000000fffffffffffffffe")}
-"""RFC 4541, section 2.1.1, item 4. Hosts take no MLD from :: (RFC 9777, section 5.1.14): it is the highest address."""
 
 # chosen by us
+LAST_MEMBER_INTERVAL: Final = 0.9
+"""Seconds that whoever has stayed may take to answer after a leave, asked twice: with the way to the hub and back, what
+nobody wants ends within 2 s. RFC 9776, section 8.8, has 1 s, and lets it be tuned for that."""
+PROXY: Final = {4: bytes(4), 16: bytes.fromhex("fe80000000000000fffffffffffffffe")}
+"""From where a switch without an address asks, by the size of addresses: all its like from the same one."""
 GREETING_RESPONSE: Final = 1.0
 """Seconds that hosts of one port may take to answer when it has come up: nothing flows there until they have."""
 MAX_QUESTIONS: Final = 1024
 """Groups being asked about at a time: a flood of leaves makes no flood of questions."""
 MAX_ASKED_SOURCES: Final = 64
 """Sources in one question: fits a packet of 576 bytes (IPv4), or 1,280 (IPv6)."""
+
+
+def is_proxy(source: bytes) -> bool:
+    """Whether a query from here (4 or 16 bytes) comes from a switch without an address, which is no querier."""
+    return not any(source) or source == PROXY[len(source)]
 
 
 class State(enum.Enum):
@@ -50,17 +58,20 @@ class _Question(NamedTuple):
     left: int
     """How often it is still to be asked."""
     at: float
+    answered: Asked = NOTHING
+    """What somebody has said meanwhile that he wants."""
 
 
 class Querier:
     """The querier of one protocol on one VLAN. Says what to ask; somebody else sends it."""
 
     def __init__(self, address: bytes, version: int, enabled: bool, now: float, interval: float | None = None) -> None:
-        """`address`: ours, all zeros (4 or 16 bytes) if we have none; `version`: of the queries we send.
+        """`address`: ours, all zeros (4 or 16 bytes) if we have none: see `PROXY`; `version`: of the queries we send.
 
         `interval`: seconds between general queries of ours, more than `RESPONSE_INTERVAL`; None: that of the RFC.
         """
-        self._address = address
+        self._proxy = PROXY[len(address)]
+        self._source = address if any(address) else self._proxy
         self._version = version
         self._nobody = bytes(len(address))
         self.state = State.ASKING if enabled else State.OFF
@@ -80,8 +91,9 @@ class Querier:
 
     @property
     def timing(self) -> Timing:
-        """How long memberships last by what is asked here."""
-        return Timing(self.robustness * self.interval + self.response, LAST_MEMBER_INTERVAL * ROBUSTNESS)
+        """How long memberships last by what is asked here (RFC 9776, sections 8.4, 8.10 and 8.13; RFC 9777, 9.4)."""
+        asked = self.robustness * self.interval
+        return Timing(asked + 2 * self.response, LAST_MEMBER_INTERVAL * ROBUSTNESS, asked + self.response)
 
     def live(self, now: float) -> bool:
         """Whether anybody asks, so that whoever has not answered wants nothing."""
@@ -91,7 +103,7 @@ class Querier:
 
     def heard(self, query: Query, now: float) -> None:
         """A query came in by a port."""
-        if query.source == self._nobody:
+        if is_proxy(query.source):
             return  # a switch like us: no querier (RFC 4541, section 2.1.1, item 1b)
         if self.state is not State.ASKING and now >= self._other_until:
             if any(query.group):
@@ -103,7 +115,7 @@ class Querier:
             self.interval = query.interval
         if not any(query.group):
             self.response = query.max_response
-        if self.state is State.ASKING and any(self._address) and query.source >= self._address:
+        if self.state is State.ASKING and self._source != self._proxy and query.source >= self._source:
             return  # we have the lower address: the other one will fall silent
         if self.other != self._nobody and query.source > self.other and now < self._other_until:
             return  # it will hear the one we listen to
@@ -125,17 +137,31 @@ class Querier:
         self._questions[group] = _Question(group, asked, ROBUSTNESS, now)
         return True
 
+    def answered(self, record: GroupRecord) -> None:
+        """A host wants a group, or sources of it: if that is being asked about, other routers need not shorten its time
+        when it is asked again (RFC 9776, section 6.6.3; RFC 9777, section 7.6.3)."""
+        question = self._questions.get(record.group)
+        if question is None:
+            return
+        group, sources = question.answered
+        match record.kind:
+            case Kind.IS_EXCLUDE | Kind.TO_EXCLUDE:
+                group, sources = True, sources | question.asked.sources.difference(record.sources)
+            case Kind.IS_INCLUDE | Kind.TO_INCLUDE | Kind.ALLOW:
+                sources |= question.asked.sources.intersection(record.sources)
+        self._questions[record.group] = question._replace(answered=Asked(group, sources))
+
     def greeting(self, now: float) -> Query | None:
         """What to ask a port that has come up or moved, whoever the querier is (RFC 4541, section 2.1.1, item 4)."""
         if self.state is State.OFF or (self.state is State.ASKING and now >= self._general_at):
             return None  # all are asked anyway
         query = self._query(self._nobody, GREETING_RESPONSE, frozenset())
         # Who asks although another is the querier must win no election.
-        return query if self.state is State.ASKING else query._replace(source=_PROXY[len(self._nobody)])
+        return query if self.state is State.ASKING else query._replace(source=self._proxy)
 
     def speaker(self, now: float) -> bytes:
-        """The address whose queries count; all zeros: ours without an address, or nobody's."""
-        return self._address if self.state is State.ASKING else self.other if now < self._other_until else self._nobody
+        """The address whose queries count; all zeros: nobody's, or ours without an address of IPv4."""
+        return self._source if self.state is State.ASKING else self.other if now < self._other_until else self._nobody
 
     # time
 
@@ -165,23 +191,32 @@ class Querier:
         return due
 
     def _specific(self, question: _Question) -> list[Query]:
+        """The queries for a group, or for sources of it: what has been answered is asked for with the S flag, or not at
+        all beside the group."""
+        group, (asked, answered) = question.group, (question.asked, question.answered)
         queries = []
-        if question.asked.group:
-            queries.append(self._query(question.group, LAST_MEMBER_INTERVAL, frozenset()))
-        if question.asked.sources and self._version == (3 if len(self._nobody) == 4 else 2):
-            some = frozenset(sorted(question.asked.sources)[:MAX_ASKED_SOURCES])
-            queries.append(self._query(question.group, LAST_MEMBER_INTERVAL, some))
+        if asked.group:
+            query = self._query(group, LAST_MEMBER_INTERVAL, frozenset())
+            queries.append(query._replace(suppress=answered.group and self._newest))
+        for sources, suppress in ((asked.sources - answered.sources, False), (answered.sources, True)):
+            if sources and self._newest and not (suppress and asked.group):
+                some = frozenset(sorted(sources)[:MAX_ASKED_SOURCES])
+                queries.append(self._query(group, LAST_MEMBER_INTERVAL, some)._replace(suppress=suppress))
         return queries
 
+    @property
+    def _newest(self) -> bool:
+        """Whether our queries know sources and flags."""
+        return self._version == (3 if len(self._nobody) == 4 else 2)
+
     def _query(self, group: bytes, response: float, sources: frozenset[bytes]) -> Query:
-        newest = self._version == (3 if len(self._nobody) == 4 else 2)
         return Query(
             self._version,
-            self._address,
+            self._source,
             group,
             response,
-            robustness=ROBUSTNESS if newest else 0,
-            interval=self.interval if newest else 0.0,
+            robustness=ROBUSTNESS if self._newest else 0,
+            interval=self.interval if self._newest else 0.0,
             sources=tuple(sorted(sources)),
         )
 

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from caetun.errors import Malformed
 from caetun.l2.filter import Asked
 from caetun.l2.groups import GroupRow, GroupTable
-from caetun.l2.querier import ROBUSTNESS, Querier, State
+from caetun.l2.querier import ROBUSTNESS, Querier, State, is_proxy
 from caetun.l2.vlan import UNAWARE
 from caetun.types import Buffer, DropReason, Drops
 from caetun.wire.checksum import ones_sum
@@ -86,7 +86,7 @@ class SnoopingSettings:
     querier: bool = True
     address4: bytes = bytes(4)
     address6: bytes = bytes(16)
-    """Ours, for queries; all zeros for none."""
+    """Ours, for queries; all zeros for none (`querier.PROXY`)."""
     unregistered: Unregistered = Unregistered.ROUTERS
     fast_leave: frozenset[int] = frozenset()
     """Ports with one host each."""
@@ -145,14 +145,15 @@ class _Vlan:
     routers4: dict[int, float] = field(default_factory=dict)
     """Port -> until when a router is taken to be there."""
     routers6: dict[int, float] = field(default_factory=dict)
-    switches: dict[int, float] = field(default_factory=dict)
-    """Ports where a switch asks from 0.0.0.0, as we may: it is no router, but must hear who wants what behind us."""
+    switches4: dict[int, float] = field(default_factory=dict)
+    """Ports where a switch without an address asks, as we may: it is no router, but must hear who wants what here."""
+    switches6: dict[int, float] = field(default_factory=dict)
     snooping: bool = True
 
     @property
     def heard(self) -> tuple[dict[int, float], ...]:
         """All tables of ports with a time."""
-        return self.routers4, self.routers6, self.switches
+        return self.routers4, self.routers6, self.switches4, self.switches6
 
 
 class _Greeting(NamedTuple):
@@ -270,16 +271,13 @@ class Snooping:
     def _heard(self, vlan: int, state: _Vlan, port: int, message: Membership, now: float) -> frozenset[int] | To:
         ipv4 = len(message.source) == 4
         querier, table = (state.igmp, self.igmp) if ipv4 else (state.mld, self.mld)
-        routers = state.routers4 if ipv4 else state.routers6
+        routers, switches = (state.routers4, state.switches4) if ipv4 else (state.routers6, state.switches6)
         if isinstance(message, Report):
             self._report(vlan, querier, table, port, message, now)
             # While no querier is known, one may still be there that cannot be told from a switch (2.1.1, item 1b): it
-            # asks from 0.0.0.0, and must learn who wants what, or it keeps back what is sent behind it.
-            return self._routers(routers).union(state.switches if ipv4 else ()) if querier.live(now) else To.ALL
-        if any(message.source):
-            routers[port] = now + ROUTER_SECONDS
-        elif ipv4:
-            state.switches[port] = now + ROUTER_SECONDS
+            # asks as one, and must learn who wants what, or it keeps back what is sent behind it.
+            return self._routers(routers).union(switches) if querier.live(now) else To.ALL
+        (switches if is_proxy(message.source) else routers)[port] = now + ROUTER_SECONDS
         if isinstance(message, RouterHello):
             return To.ALL
         querier.heard(message, now)
@@ -299,6 +297,7 @@ class Snooping:
             if leaves and port in self.settings.fast_leave:
                 table.leave(vlan, port, record.group)
                 continue
+            querier.answered(record)
             asked = table.hear(vlan, port, record, report.version, now, querier.timing)
             if querier.ask_about(record.group, asked, now):
                 # All ports hear the question, but nobody has left elsewhere: an answer lost there must not cost more.

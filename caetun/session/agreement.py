@@ -14,11 +14,10 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from caetun.errors import Refused
 from caetun.session import kem
+from caetun.session.hybrid import Hybrid
 from caetun.session.noise import DhKey, Entropy
-from caetun.session.security import Policy, PostQuantum
-from caetun.types import DropReason
+from caetun.session.security import Policy
 from caetun.wire import tls
 from caetun.wire.hello import Greeting, Hello, decode_greeting, encode_greeting
 from caetun.wire.record import INITIATION, RESPONSE
@@ -70,15 +69,14 @@ class Agreement:
 
     def __init__(self, policy: Policy, psk: bytes, entropy: Entropy) -> None:
         """`psk`: 32 bytes."""
-        self._policy = policy
         self._psk = psk
         self._entropy = entropy
-        self._kem = policy.post_quantum is not PostQuantum.OFF and kem.supported()
+        self._hybrid = Hybrid(policy.post_quantum, entropy)
 
     def propose(self, hello: Hello, wall: float) -> Offer:
         """The initiator's part. `hello`: ours; `wall`: seconds since 1970."""
         private, nonce = DhKey(self._entropy(tls.SHARE_SIZE)), self._entropy(tls.NONCE_SIZE)
-        kem_key = kem.DecapsulationKey(self._entropy) if self._kem else None
+        kem_key = self._hybrid.offer()
         greeting = Greeting(hello, int(wall) * 1_000_000_000, None if kem_key is None else kem_key.public)
         message = tls.encode_inner(tls.InnerGreeting(nonce, private.public, encode_greeting(greeting)))
         return Offer(private, kem_key, nonce, message)
@@ -86,7 +84,7 @@ class Agreement:
     def accept(self, theirs: tls.InnerGreeting, ours: Hello, view: View) -> Agreed:
         """The responder's answer and keys. Raises PeerError."""
         greeting = decode_greeting(theirs.hello, INITIATION)
-        shared, ciphertext = self._encapsulate(greeting.encapsulation_key)
+        shared, ciphertext = self._hybrid.encapsulate(greeting.encapsulation_key)
         private, nonce = DhKey(self._entropy(tls.SHARE_SIZE)), self._entropy(tls.NONCE_SIZE)
         hello = encode_greeting(Greeting(ours, ciphertext=ciphertext))
         message = tls.encode_inner(tls.InnerGreeting(nonce, private.public, hello))
@@ -97,28 +95,10 @@ class Agreement:
     def conclude(self, offer: Offer, theirs: tls.InnerGreeting, view: View) -> Agreed:
         """The initiator's keys. Raises PeerError."""
         greeting = decode_greeting(theirs.hello, RESPONSE)
-        shared = self._decapsulate(offer.kem_key, greeting.ciphertext)
+        shared = self._hybrid.decapsulate(offer.kem_key, greeting.ciphertext)
         material = offer.private.exchange(theirs.share) + self._psk + shared + offer.nonce + theirs.nonce
         keys = traffic_keys(material, view, offer.message, tls.encode_inner(theirs))
         return Agreed(b"", greeting.hello, *keys, bool(shared))
-
-    def _encapsulate(self, offer: bytes | None) -> tuple[bytes, bytes | None]:
-        """Shared secret (none: empty) and ciphertext for the initiator's encapsulation key; raises Refused."""
-        if offer is not None and self._kem:
-            return kem.encapsulate(offer)
-        if self._policy.post_quantum is PostQuantum.REQUIRE:
-            raise Refused(DropReason.HANDSHAKE_KEM, "the initiator offers no ML-KEM")
-        return b"", None
-
-    def _decapsulate(self, key: kem.DecapsulationKey | None, ciphertext: bytes | None) -> bytes:
-        """The shared secret, if the responder took our offer, or nothing; raises Refused."""
-        if ciphertext is None:
-            if self._policy.post_quantum is PostQuantum.REQUIRE:
-                raise Refused(DropReason.HANDSHAKE_KEM, "the responder has no ML-KEM")
-            return b""
-        if key is None:
-            raise Refused(DropReason.HANDSHAKE_KEM, "a ciphertext that we did not ask for")
-        return key.decapsulate(ciphertext)
 
 
 def traffic_keys(material: bytes, view: View, *messages: bytes) -> tuple[bytes, bytes]:

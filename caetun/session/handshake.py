@@ -10,21 +10,20 @@ handshakes succeed, and the caller has two sets of keys to choose from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from caetun.errors import ConfigurationError, PeerError, Refused
+from caetun.errors import ConfigurationError, Refused
 from caetun.session import kem
 from caetun.session.admission import Admission
-from caetun.session.cookies import Envelopes
 from caetun.session.freshness import Freshness
+from caetun.session.hybrid import Hybrid
 from caetun.session.identity import NO_PSK, Identity, PeerId, SecretIdentity, StaticIdentity
-from caetun.session.incarnation import Incarnations
-from caetun.session.noise import Entropy, HandshakeState, Keys
-from caetun.session.pending import ATTEMPT_SECONDS, Pending
+from caetun.session.module import Means, Module
+from caetun.session.noise import HandshakeState, Keys
+from caetun.session.pending import ATTEMPT_SECONDS
 from caetun.session.security import Answer, Cipher, Established, Policy, PostQuantum, Refusal, Security
-from caetun.types import Buffer, DropReason, Drops
+from caetun.types import DropReason
 from caetun.wire.handshake import (
     Header,
     decode_codes,
@@ -71,50 +70,16 @@ class _Attempt:
     started: float
 
 
-class Handshakes:
+class Handshakes(Module[Identity, _Attempt]):
     """All handshakes of one node. Tables are bounded by the number of peers that `identity` knows."""
 
-    def __init__(
-        self,
-        identity: Identity,
-        hello: Hello,
-        policy: Policy,
-        *,
-        entropy: Entropy,
-        allocate_index: Callable[[], int],
-        drops: Drops,
-    ) -> None:
-        """`hello`: ours; `allocate_index` gives unused, unpredictable session indices of 32 bits.
-
-        Raises ConfigurationError if `policy` allows no cipher, or requires what this machine lacks.
-        """
-        policy.check()
-        self.hello = hello
-        self.drops = drops
-        self._identity = identity
-        self._policy = policy
-        self._entropy = entropy
-        self._allocate_index = allocate_index
-        self._admission = Admission(identity.target, entropy, drops)
-        self._envelopes = Envelopes(identity)
+    def __init__(self, identity: Identity, means: Means) -> None:
+        """Raises ConfigurationError if the policy allows no cipher, or requires what this machine lacks."""
+        super().__init__(identity, means)
+        self._entropy = means.entropy
+        self._admission = Admission(identity.target, means.entropy, means.drops)
         self._freshness = Freshness()
-        self._attempts: Pending[_Attempt] = Pending()
-        self._incarnations = Incarnations(entropy)
-
-    @property
-    def identity(self) -> Identity:
-        """Who we are, and whom we know."""
-        return self._identity
-
-    @property
-    def ciphers(self) -> tuple[Cipher, ...]:
-        """The allowed ones, best first."""
-        return self._policy.ciphers
-
-    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
-        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
-        self._policy = self._policy.preferring(order)
-        return self._policy.ciphers
+        self._hybrid = Hybrid(means.policy.post_quantum, means.entropy)
 
     # initiator
 
@@ -124,13 +89,11 @@ class Handshakes:
         `now`: monotonic seconds; `wall`: seconds since 1970; `cipher`: an allowed one, by default the best.
         Raises ConfigurationError if peer or cipher is not known here.
         """
-        cipher = cipher or self._policy.ciphers[0]
-        if cipher not in self._policy.ciphers:
-            raise ConfigurationError(f"the cipher {cipher} is not allowed here")
+        cipher = self._chosen(cipher)
         keys = self._identity.initiator_keys(peer)
         index = self._fresh_index()
         noise = self._noise(cipher, index, keys, initiator=True)
-        kem_key = kem.DecapsulationKey(self._entropy) if self._kem_enabled else None
+        kem_key = self._hybrid.offer()
         offer = None if kem_key is None else kem_key.public
         greeting = Greeting(
             self._incarnations.hello_to(peer, self.hello), time=self._freshness.stamp(wall), encapsulation_key=offer
@@ -140,22 +103,10 @@ class Handshakes:
         self._attempts.begin(peer, index, _Attempt(peer, cipher, noise, kem_key, now))
         return self._envelopes.post(peer, Header(INITIATION, SUITES[cipher], index, 0), message, now)
 
-    def abandon(self, peer: PeerId) -> None:
-        """Forget the attempts to this peer, if there are any: a late response is not accepted any more."""
-        self._attempts.abandon(peer)
-        self._envelopes.forget(peer, INITIATION)
-
     def forget(self, peer: PeerId) -> None:
         """A peer is taken away. If it is added again, it will be told that we have forgotten what was said."""
-        self.abandon(peer)
-        self._incarnations.forget(peer)
-        self._identity.unlearn(peer)
-        self._envelopes.drop(peer)
+        super().forget(peer)
         self._freshness.forget(peer)
-
-    def estrange(self, peer: PeerId) -> None:
-        """A peer is told with the next handshake that we have forgotten what was said."""
-        self._incarnations.forget(peer)
 
     def admit(self, key: bytes) -> PeerId:
         """Know one more peer from now on, by its public key. Raises ConfigurationError."""
@@ -166,19 +117,8 @@ class Handshakes:
 
     # both
 
-    def receive(self, datagram: Buffer, source: str, now: float, wall: float) -> Answer:
-        """Take in a datagram of type 1, 2 or 3. Whatever is wrong with it is counted in `drops`, and not answered.
-
-        `source`: address, a space and the port; `now`: monotonic seconds; `wall`: seconds since 1970, part of every
-        handshake module's interface (certificates are judged by it), of no use to Noise.
-        """
-        try:
-            return self._receive(bytes(datagram), source, now)
-        except PeerError as error:
-            self.drops.count(error.reason)
-            return Answer([])
-
-    def _receive(self, datagram: bytes, source: str, now: float) -> Answer:
+    def _receive(self, datagram: bytes, source: str, now: float, wall: float) -> Answer:
+        """`wall` is of no use to Noise: it is what certificates are judged by."""
         if decode_type(datagram) == COOKIE_REPLY:
             return Answer(self._envelopes.take_cookie(decode_cookie_reply(datagram), now))
         codes = decode_codes(datagram)
@@ -225,7 +165,7 @@ class Handshakes:
         greeting = decode_greeting(payload, INITIATION)
         assert greeting.time is not None  # the decoder sees to it
         self._freshness.check_replay(peer, greeting.time)
-        shared, ciphertext = self._encapsulate(greeting.encapsulation_key)
+        shared, ciphertext = self._hybrid.encapsulate(greeting.encapsulation_key)
         noise.psk = self._identity.psk_of(peer)
         response = noise.write_message(
             encode_greeting(Greeting(self._incarnations.hello_to(peer, self.hello), ciphertext=ciphertext))
@@ -236,14 +176,6 @@ class Handshakes:
         reply = Header(RESPONSE, header.suite, index, header.sender)
         return Answer(self._envelopes.post(peer, reply, response, now), established)
 
-    def _encapsulate(self, offer: bytes | None) -> tuple[bytes | None, bytes | None]:
-        """Shared secret and ciphertext for the initiator's encapsulation key; raises Refused."""
-        if offer is not None and self._kem_enabled:
-            return kem.encapsulate(offer)
-        if self._policy.post_quantum is PostQuantum.REQUIRE:
-            raise Refused(DropReason.HANDSHAKE_KEM, "the initiator offers no ML-KEM")
-        return None, None
-
     # initiator again
 
     def _conclude(self, header: Header, message: bytes) -> Answer:
@@ -251,32 +183,12 @@ class Handshakes:
         attempt = self._attempts[header.receiver]
         noise = attempt.noise.fork()
         greeting = decode_greeting(noise.read_message(message), RESPONSE)
-        shared = self._decapsulate(attempt.kem_key, greeting.ciphertext)
+        shared = self._hybrid.decapsulate(attempt.kem_key, greeting.ciphertext)
         self.abandon(attempt.peer)
         indices = (header.receiver, header.sender)
         return Answer([], _established(noise, shared, attempt.peer, attempt.cipher, indices, greeting.hello))
 
-    def _decapsulate(self, key: kem.DecapsulationKey | None, ciphertext: bytes | None) -> bytes | None:
-        """The shared secret, if the responder took our offer; raises Refused."""
-        if ciphertext is None:
-            if self._policy.post_quantum is PostQuantum.REQUIRE:
-                raise Refused(DropReason.HANDSHAKE_KEM, "the responder has no ML-KEM")
-            return None
-        if key is None:
-            raise Refused(DropReason.HANDSHAKE_KEM, "a ciphertext that we did not ask for")
-        return key.decapsulate(ciphertext)
-
     # both
-
-    def _fresh_index(self) -> int:
-        """A session index that neither a session nor an attempt under way has."""
-        while (index := self._allocate_index()) in self._attempts:
-            pass
-        return index
-
-    @property
-    def _kem_enabled(self) -> bool:
-        return self._policy.post_quantum is not PostQuantum.OFF and kem.supported()
 
     def _noise(self, cipher: Cipher, index: int, keys: Keys, *, initiator: bool) -> HandshakeState:
         """`index`: the initiation's sender index."""
@@ -287,14 +199,14 @@ class Handshakes:
 
 def _established(
     noise: HandshakeState,
-    shared: bytes | None,
+    shared: bytes,
     peer: PeerId,
     cipher: Cipher,
     indices: tuple[int, int],
     hello: Hello,
 ) -> Established:
-    """The outcome of a finished Noise handshake. `shared`: ML-KEM's secret; `indices`: ours and the peer's."""
-    if shared is not None:
+    """The outcome of a finished Noise handshake. `shared`: ML-KEM's secret, if any; `indices`: ours, theirs."""
+    if shared:
         noise.symmetric.mix_key(shared)
     send, receive = noise.split()
     assert send.key is not None
@@ -308,5 +220,5 @@ def _established(
         local_index=indices[0],
         remote_index=indices[1],
         hello=hello,
-        post_quantum=shared is not None,
+        post_quantum=bool(shared),
     )

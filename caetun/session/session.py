@@ -82,7 +82,8 @@ class Session:
 
         `offloads`, `compression`: what this side has said that it accepts (docs/wire.md 2.3, fields 3 and 9).
         """
-        self._mode = mode
+        self.mode = mode
+        """What frames are."""
         self._validator = Validator(mode)
         self._drops = drops
         self._smallest = _SMALLEST[mode]
@@ -172,13 +173,21 @@ class Session:
         self._report = _NOTHING
         return stale
 
-    def forget(self) -> list[KeyPair]:
-        """The session is over; returns all its key pairs."""
-        pairs = [*self.previous, *self.unconfirmed]
+    def end(self) -> list[KeyPair]:
+        """The session is over; returns its key pairs.
+
+        Answered handshakes are newer than it: whoever was started again may have overtaken its own goodbye.
+        """
+        pairs = [*self.previous]
         if self.current is not None:
             pairs.append(self.current)
         self.current = None
         self.previous = []
+        return pairs
+
+    def forget(self) -> list[KeyPair]:
+        """The same, and nobody is to come back by a handshake that was answered before; returns all key pairs."""
+        pairs = self.end() + self.unconfirmed
         self.unconfirmed = []
         return pairs
 
@@ -210,9 +219,7 @@ class Session:
             return self._seal_deflated(pair, small, batch, room)
         if batch.end <= room and not batch.offloads & ~hello.offloads:
             return [pair.seal(batch.view[: batch.end])]
-        batches = (
-            soften(batch, hello.offloads, self._mode, self._drops) if batch.offloads & ~hello.offloads else [batch]
-        )
+        batches = soften(batch, hello.offloads, self.mode, self._drops) if batch.offloads & ~hello.offloads else [batch]
         records: list[Record] = []
         for some in batches:
             containers = pack(some, room, self._cutter, pad=span == 1)
@@ -224,7 +231,7 @@ class Session:
     def _seal_deflated(self, pair: KeyPair, small: Deflater, batch: Batch, room: int) -> list[Record]:
         """The same, made smaller."""
         offloads = pair.established.hello.offloads
-        batches = soften(batch, offloads, self._mode, self._drops) if batch.offloads & ~offloads else [batch]
+        batches = soften(batch, offloads, self.mode, self._drops) if batch.offloads & ~offloads else [batch]
         return [pair.seal(container) for some in batches for container in small.containers(some, room, self._cutter)]
 
     def _repeat_tail(self, records: list[Record], room: int) -> None:

@@ -12,22 +12,20 @@ Pure, as `session/handshake.py`; what a library draws of the clock and of chance
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from caetun.errors import ConfigurationError, Malformed, PeerError, Refused
 from caetun.session.admission import Admission, host_of
-from caetun.session.agreement import Agreement, Offer, View
-from caetun.session.cookies import NO_MAC2, Envelopes, mac, mac1_key
+from caetun.session.agreement import Agreed, Agreement, Offer, View
+from caetun.session.cookies import NO_MAC2, mac, mac1_key
 from caetun.session.engine import CertificateIdentity, Judge, TlsEngine, TlsFailure, TlsLibrary
 from caetun.session.handshake import SUITES
 from caetun.session.identity import PeerId
-from caetun.session.incarnation import Incarnations
-from caetun.session.noise import Entropy
-from caetun.session.pending import ATTEMPT_SECONDS, Pending
-from caetun.session.security import Answer, Cipher, Established, Policy, Refusal
-from caetun.session.serving import Attempt, Served, Serving, opening_of
-from caetun.types import Buffer, DropReason, Drops
+from caetun.session.module import Means, Module
+from caetun.session.pending import ATTEMPT_SECONDS
+from caetun.session.security import Answer, Cipher, Established, Refusal
+from caetun.session.serving import Attempt, Channel, Served, Serving, opening_of
+from caetun.types import DropReason
 from caetun.wire import tls
 from caetun.wire.handshake import (
     MAX_DATAGRAM,
@@ -40,7 +38,6 @@ from caetun.wire.handshake import (
     decode_piece,
     decode_type,
 )
-from caetun.wire.hello import Hello
 from caetun.wire.record import COOKIE_REPLY, INITIATION, RESPONSE
 
 _CIPHERS: Final = {number: cipher for cipher, number in SUITES.items()}
@@ -54,60 +51,24 @@ ANSWER_OVERHEAD: Final = 900
 """Bytes of an answer to a first flight beside the certificates."""
 
 
-class TlsHandshakes:
-    """All handshakes of one node (`session.handshake.Security`)."""
+class TlsHandshakes(Module[CertificateIdentity, Attempt]):
+    """All handshakes of one node (`session.security.Security`)."""
 
-    def __init__(
-        self,
-        library: TlsLibrary,
-        judge: Judge,
-        identity: CertificateIdentity,
-        hello: Hello,
-        policy: Policy,
-        *,
-        entropy: Entropy,
-        allocate_index: Callable[[], int],
-        drops: Drops,
-    ) -> None:
+    def __init__(self, library: TlsLibrary, judge: Judge, identity: CertificateIdentity, means: Means) -> None:
         """As of `Handshakes`. Raises ConfigurationError."""
-        policy.check()
-        self.hello = hello
-        self.drops = drops
+        super().__init__(identity, means)
         self._library = library
         self._judge = judge
-        self._identity = identity
-        self._policy = policy
-        self._allocate_index = allocate_index
-        self._gates = [Admission(target, entropy, drops) for target in identity.targets]
-        self._envelopes = Envelopes(identity)
-        self._agreement = Agreement(policy, identity.psk, entropy)
-        self._incarnations = Incarnations(entropy)
+        self._gates = [Admission(target, means.entropy, means.drops) for target in identity.targets]
+        self._agreement = Agreement(means.policy, identity.psk, means.entropy)
         self._long = library.chain_size + ANSWER_OVERHEAD > AMPLIFICATION * MAX_DATAGRAM
-        self._attempts: Pending[Attempt] = Pending()
         self._serving = Serving()
-
-    @property
-    def identity(self) -> CertificateIdentity:
-        """Who we are, and whom we know."""
-        return self._identity
-
-    @property
-    def ciphers(self) -> tuple[Cipher, ...]:
-        """The allowed ones, best first."""
-        return self._policy.ciphers
-
-    def prefer(self, order: Sequence[Cipher]) -> tuple[Cipher, ...]:
-        """Put the allowed ciphers into this order, those that it does not name last; returns them, best first."""
-        self._policy = self._policy.preferring(order)
-        return self._policy.ciphers
 
     # initiator
 
     def initiate(self, peer: PeerId, now: float, wall: float, cipher: Cipher | None = None) -> list[bytes]:
         """Begin a handshake, or repeat the flight of the newest one. The last `MAX_ATTEMPTS` to a peer stay open."""
-        cipher = cipher or self._policy.ciphers[0]
-        if cipher not in self._policy.ciphers:
-            raise ConfigurationError(f"the cipher {cipher} is not allowed here")
+        cipher = self._chosen(cipher)
         if peer not in self._identity.peers:
             raise ConfigurationError("no peer has this name")
         index = self._attempts.newest(peer)
@@ -128,35 +89,11 @@ class TlsHandshakes:
         header = Header(INITIATION, suite, index, attempt.remote_index)
         return self._envelopes.post(attempt.peer, header, attempt.flight, now)
 
-    def abandon(self, peer: PeerId) -> None:
-        """Forget the attempts to this peer, if there are any: a late response is not accepted any more."""
-        self._attempts.abandon(peer)
-        self._envelopes.forget(peer, INITIATION)
-
-    def forget(self, peer: PeerId) -> None:
-        """A peer is taken away."""
-        self.abandon(peer)
-        self._incarnations.forget(peer)
-        self._identity.unlearn(peer)
-        self._envelopes.drop(peer)
-
-    def estrange(self, peer: PeerId) -> None:
-        """A peer is told with the next handshake that we have forgotten what was said."""
-        self._incarnations.forget(peer)
-
     def admit(self, key: bytes) -> PeerId:
         """There are no public keys here: raises ConfigurationError."""
         raise ConfigurationError("certificates name who may come: issue one instead of an invitation")
 
     # both
-
-    def receive(self, datagram: Buffer, source: str, now: float, wall: float) -> Answer:
-        """Take in a datagram of type 1, 2 or 3. Whatever is wrong with it is counted in `drops`."""
-        try:
-            return self._receive(bytes(datagram), source, now, wall)
-        except PeerError as error:
-            self.drops.count(error.reason)
-            return Answer([])
 
     def _receive(self, datagram: bytes, source: str, now: float, wall: float) -> Answer:
         if decode_type(datagram) == COOKIE_REPLY:
@@ -265,18 +202,7 @@ class TlsHandshakes:
             agreed = self._agreement.accept(theirs, self._incarnations.hello_to(peer, self.hello), view)
         except PeerError as error:
             raise TlsFailure(str(error)) from None
-        established = Established(
-            peer=peer,
-            initiator=False,
-            cipher=served.cipher,
-            send_key=agreed.responder_key,
-            receive_key=agreed.initiator_key,
-            local_index=index,
-            remote_index=served.remote_index,
-            hello=agreed.hello,
-            post_quantum=agreed.post_quantum,
-            certificate=certificate,
-        )
+        established = _established(peer, index, served, agreed, initiator=False)
         return served.engine.write(agreed.message), established
 
     # initiator again
@@ -353,18 +279,7 @@ class TlsHandshakes:
             agreed = self._agreement.conclude(attempt.offer, theirs, view)
         except PeerError as error:
             raise TlsFailure(str(error)) from None
-        return Established(
-            peer=attempt.peer,
-            initiator=True,
-            cipher=attempt.cipher,
-            send_key=agreed.initiator_key,
-            receive_key=agreed.responder_key,
-            local_index=index,
-            remote_index=attempt.remote_index,
-            hello=agreed.hello,
-            post_quantum=agreed.post_quantum,
-            certificate=certificate,
-        )
+        return _established(attempt.peer, index, attempt, agreed, initiator=True)
 
     # both
 
@@ -385,7 +300,23 @@ class TlsHandshakes:
         self.drops.count(DropReason.HANDSHAKE_CERTIFICATE)
         return Refusal(failure.why, peer, failure.theirs)
 
-    def _fresh_index(self) -> int:
-        while (index := self._allocate_index()) in self._attempts or index in self._serving:
-            pass
-        return index
+    def _busy(self, index: int) -> bool:
+        return super()._busy(index) or index in self._serving
+
+
+def _established(peer: PeerId, index: int, channel: Channel, agreed: Agreed, *, initiator: bool) -> Established:
+    """The outcome of a finished handshake. `index`: ours; `initiator`: whether we were."""
+    keys = agreed.initiator_key, agreed.responder_key
+    send, receive = keys if initiator else reversed(keys)
+    return Established(
+        peer=peer,
+        initiator=initiator,
+        cipher=channel.cipher,
+        send_key=send,
+        receive_key=receive,
+        local_index=index,
+        remote_index=channel.remote_index,
+        hello=agreed.hello,
+        post_quantum=agreed.post_quantum,
+        certificate=channel.engine.certificates[0],
+    )

@@ -142,14 +142,24 @@ class QuicEndpoint:
             here = self._routes.get(cid_of(view))
             if here is not link:
                 if link is not None:
-                    self._hand_over(link, source, waiting, now)
+                    self._hand_over_unless_crowded(link, source, waiting, now)
                 link, waiting = here, []
             if here is None:
                 self.context.drops.count(DropReason.QUIC_UNKNOWN)
             else:
                 waiting.append(burst)
         if link is not None:
-            self._hand_over(link, source, waiting, now)
+            self._hand_over_unless_crowded(link, source, waiting, now)
+
+    def _hand_over_unless_crowded(
+        self, link: QuicLink, source: bytes, bursts: Sequence[tuple[memoryview, int]], now: float
+    ) -> None:
+        """Packets of a far end of which enough waits are dropped as they are: opening them would hold up the others,
+        and what is not acknowledged tells its congestion control to slow down."""
+        if self.context.arrivals.crowded(link):
+            self.context.drops.count(DropReason.RECORD_LATE, sum(-(-len(view) // size) for view, size in bursts))
+        else:
+            self._hand_over(link, source, bursts, now)
 
     def _hand_over(self, link: QuicLink, source: bytes, bursts: Sequence[tuple[memoryview, int]], now: float) -> None:
         self._touched[link] = None

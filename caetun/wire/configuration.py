@@ -29,6 +29,10 @@ Word: TypeAlias = Annotated[str, msgspec.Meta(max_length=_WORD, pattern=r"^[\x20
 Methods: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE, pattern=r"^[a-z0-9,-]*\Z")]
 """Names with commas, best first, or none."""
 Line: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LINE)]
+Domain: TypeAlias = Annotated[
+    str, msgspec.Meta(max_length=253, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_-]{1,63})*\Z")
+]
+"""It will stand in resolv.conf, beside words that mean something there, and among arguments of resolvectl."""
 Words: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_WORDS)]
 Places: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_ADDRESSES)]
 Routes: TypeAlias = Annotated[tuple[Word, ...], msgspec.Meta(max_length=MAX_ROUTES)]
@@ -63,7 +67,7 @@ class Assigned(msgspec.Struct, frozen=True, omit_defaults=True):
     """The server's own addresses inside the tunnel."""
     route: Routes = ()
     dns: Places = ()
-    domain: Annotated[tuple[Line, ...], msgspec.Meta(max_length=MAX_RESOLVERS)] = ()
+    domain: Annotated[tuple[Domain, ...], msgspec.Meta(max_length=MAX_RESOLVERS)] = ()
     gateway: bool = False
     mtu: Mtu | None = None
     keepalive: Annotated[float, msgspec.Meta(ge=1, le=3600)] | None = None

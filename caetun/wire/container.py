@@ -1,7 +1,7 @@
 """Containers: what one record seals (docs/wire.md, section 4), and the batch of frames a device fills.
 
 Outbound, a device reads frames straight into a `Batch`, which lays them out as container elements: what is sealed
-is the batch's own memory, nothing is copied. Inbound, `Session.open` walks an opened container with `element_at`.
+is the batch's own memory, nothing is copied. Inbound, `session/unpacking.py` walks an opened container.
 
     head (4) | frame                                  kind 1
     head (4) | frame | csum start (1) | offset (1)    kind 2

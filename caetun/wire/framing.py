@@ -29,8 +29,6 @@ LENGTH_SIZE: Final = LENGTH.size
 MAX_BODY: Final = 65 * 1024
 """Bytes of a record's body on a stream: the largest frame there is, its metadata, heads and tag."""
 MAX_MESSAGE: Final = HEADER_SIZE + MAX_BODY
-LENGTH_FIRST_BYTE: Final = 0
-"""What every stream of lengths begins with; neither TLS (0x16) nor HTTP (a letter) does."""
 _PIECE_LIMIT: Final = 4
 """Pieces of a handshake message, at most."""
 _PIECES_AT: Final = 2

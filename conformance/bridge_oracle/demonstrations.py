@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from caetun.l2.bridge import BpduPolicy
 from caetun.l2.fdb import FLAP_MOVES
 from caetun.l2.groups import MAX_GROUPS_PER_PORT
+from caetun.l2.querier import PROXY
 from caetun.l2.storm import Rate, Storm
 from caetun.wire.checksum import checksum
 from caetun.wire.membership import GroupRecord, Kind, Query, encode_report, mld_checksum
@@ -118,6 +119,8 @@ DEMONSTRATIONS: Final = [
                   _DATA, set(), {1}, waits=True),
     Demonstration("IGMP query from 0.0.0.0", QUIET, [(3, _asks(2, source=NOBODY4))], _DATA, {3}, _ALL, waits=True),
     Demonstration("MLD query from ::", QUIET, [], (0, _asks(1, group=NOBODY6, source=NOBODY6)), set(), _ALL),
+    Demonstration("MLD query from fe80::ffff:ffff:ffff:fffe", QUIET, [(3, _asks(2, group=NOBODY6, source=PROXY[16]))],
+                  _DATA6, {3}, _ALL, waits=True),
     Demonstration("query of one who lost the election", ASKED, [(3, _asks(50))], _DATA, {4}, {3, 4}),
     Demonstration("query for one group", ASKED, [(3, _asks(9, group=_GROUP))], _DATA, {4}, {3, 4}),
     Demonstration("PIM hello over IPv6", ASKED, [(2, _PIM6)], _DATA6, {4}, {2, 4}),

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from caetun.errors import Malformed
 from caetun.l2.groups import GroupRow
 from caetun.wire.ethernet import HEADER_SIZE, TYPE_IPV4, TYPE_IPV6, network_header
-from caetun.wire.ip import HOP_BY_HOP, IPV4, IPV6_HEADER_SIZE, NO_NEXT_HEADER, Packet, outline
+from caetun.wire.ip import HOP_BY_HOP, IPV4, IPV6, IPV6_HEADER_SIZE, NO_NEXT_HEADER, Packet, outline
 from caetun.wire.membership import PROTOCOL_ICMPV6, PROTOCOL_IGMP, Membership, Report, decode
 
 # fixed by the specification
 _NEXT_HEADER_AT: Final = 6
+_SOLICITED_NODE: Final = bytes.fromhex("ff0200000000000000000001ff")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """A frame that two bridges decided upon differently."""
 
@@ -35,11 +38,16 @@ class Case:
     """Ports that want the group from this sender as they have not said otherwise (EXCLUDE mode)."""
 
     @property
+    def flooded(self) -> bool:
+        """Whether ours goes everywhere."""
+        return self.ours == self.everybody
+
+    @cached_property
     def network(self) -> tuple[int, int]:
         """EtherType and position of what is behind all tags."""
         return network_header(self.frame)
 
-    @property
+    @cached_property
     def packet(self) -> Packet | None:
         """The IP packet; None if its headers are cut short."""
         try:
@@ -47,7 +55,11 @@ class Case:
         except Malformed:
             return None
 
-    @property
+    def is_of(self, version: int, protocol: int) -> bool:
+        """Whether it is an IP packet of this version and protocol."""
+        return self.packet is not None and (self.packet.version, self.packet.protocol) == (version, protocol)
+
+    @cached_property
     def message(self) -> Membership | None:
         """What it says about groups, if anything."""
         try:
@@ -55,7 +67,7 @@ class Case:
         except Malformed:
             return None
 
-    @property
+    @cached_property
     def group(self) -> bytes:
         """The destination of an IP packet; nothing for other frames, or for those whose headers are cut short."""
         kind, at = self.network
@@ -93,49 +105,44 @@ def _reports(case: Case) -> bool:
 
 
 def _tagged(case: Case) -> bool:
-    return case.network[1] > HEADER_SIZE and case.ours == case.everybody
+    return case.flooded and case.network[1] > HEADER_SIZE
 
 
 def _solicited(case: Case) -> bool:
-    return case.group.startswith(bytes.fromhex("ff0200000000000000000001ff")) and case.ours == case.everybody
+    return case.flooded and case.group.startswith(_SOLICITED_NODE)
 
 
 def _host_scope(case: Case) -> bool:
-    return case.group[:1] == b"\xff" and case.group[1] & 0x0F <= 1 and not case.ours
+    return not case.ours and case.group[:1] == b"\xff" and case.group[1] & 0x0F <= 1
 
 
 def _no_group(case: Case) -> bool:
-    multicast = (
-        case.group[:1] == b"\xff" if len(case.group) == 16 else 0xE0 <= int.from_bytes(case.group[:1], "big") < 0xF0
-    )
-    return bool(case.group) and not multicast and case.ours == case.everybody
+    return case.flooded and bool(case.group) and not ip_address(case.group).is_multicast
+
+
+def _unknown_igmp(case: Case) -> bool:
+    return case.flooded and case.message is None and case.is_of(IPV4, PROTOCOL_IGMP)
 
 
 def _cut_short(case: Case) -> bool:
-    packet = case.packet
-    return packet is not None and packet.end > len(case.frame) and case.message is None and not case.linux
+    cut = case.packet is not None and case.packet.end > len(case.frame)
+    return not case.linux and case.message is None and cut
 
 
 def _extensions(case: Case) -> bool:
-    return case.network[0] == TYPE_IPV6 and case.packet is None and not case.ours
+    return not case.ours and case.packet is None and case.network[0] == TYPE_IPV6
 
 
 def _empty(case: Case) -> bool:
-    packet = case.packet
-    if packet is None or packet.version == IPV4 or case.linux:
+    packet, at = case.packet, case.network[1]
+    if case.linux or packet is None or packet.version != IPV6:
         return False
-    return packet.end == case.network[1] + IPV6_HEADER_SIZE or packet.protocol == NO_NEXT_HEADER
+    return packet.end == at + IPV6_HEADER_SIZE or packet.protocol == NO_NEXT_HEADER
 
 
 def _icmpv6(case: Case) -> bool:
     hop_by_hop = case.frame[case.network[1] + _NEXT_HEADER_AT] == HOP_BY_HOP
-    icmpv6 = case.packet is not None and case.packet.protocol == PROTOCOL_ICMPV6 and hop_by_hop
-    return icmpv6 and case.message is None and not case.linux
-
-
-def _unknown_igmp(case: Case) -> bool:
-    igmp = case.packet is not None and case.packet.version == IPV4 and case.packet.protocol == PROTOCOL_IGMP
-    return igmp and case.message is None and case.ours == case.everybody
+    return not case.linux and case.message is None and hop_by_hop and case.is_of(IPV6, PROTOCOL_ICMPV6)
 
 
 def _sources(case: Case) -> bool:
@@ -184,6 +191,9 @@ DIFFERENCES: Final = [
         "IGMP query from 0.0.0.0", "its sender is a querier, and its port a router port",
         "its sender is a switch, which gets reports but no data", "RFC 4541, section 2.1.1, item 1b"),
     Difference("MLD query from ::", "dropped", "flooded; its sender is a switch", "RFC 4541, section 3"),
+    Difference(
+        "MLD query from fe80::ffff:ffff:ffff:fffe", "its sender is a querier, and its port a router port",
+        "its sender is a switch, which gets reports but no data", "from there asks a hub that has no address"),
     Difference(
         "query of one who lost the election", "its port is no router port", "its port is a router port",
         "RFC 4541, section 2.1.1, item 1b: a router is there, whoever asks"),

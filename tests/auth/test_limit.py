@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from caetun.auth.limit import FAILURES, FIRST_PAUSE, FORGET_SECONDS, LONGEST_PAUSE, MAX_ENTRIES, Limiter
+from caetun.auth.limit import FAILURES, FIRST_PAUSE, FORGET_SECONDS, LONGEST_PAUSE, MAX_ENTRIES, MAX_KNOWN, Limiter
 
 
 def test_five_are_free_then_pauses_double() -> None:
@@ -36,7 +36,7 @@ def test_a_right_answer_or_an_hour_forgets() -> None:
     assert limiter.wait("alice", FORGET_SECONDS) == 0
     for _ in range(20):
         limiter.failed("alice", FORGET_SECONDS)
-    limiter.passed("alice")
+    limiter.passed(["alice"], "alice", b"key")
     assert limiter.wait("alice", FORGET_SECONDS) == 0
     assert limiter.wait("bob", 0.0) == 0
 
@@ -57,3 +57,21 @@ def test_failures_without_end_do_not_overflow() -> None:
     for _ in range(5000):
         limiter.failed("alice", 0.0)
     assert limiter.wait("alice", 0.0) == LONGEST_PAUSE
+
+
+def test_whoever_was_let_in_is_counted_by_his_key() -> None:
+    limiter = Limiter()
+    assert limiter.keys("alice", b"key", "192.0.2.1") == ("address 192.0.2.1", "user alice")
+    assert limiter.keys("", b"key", "192.0.2.1") == ("address 192.0.2.1",)
+    limiter.passed((), "alice", b"key")
+    assert limiter.keys("alice", b"key", "192.0.2.1") == ("key 6b6579 of alice",)
+    for user, key in (("bob", b"key"), ("alice", b"yek"), ("", b"key")):
+        assert limiter.keys(user, key, "192.0.2.1")[0] == "address 192.0.2.1"
+
+
+def test_it_knows_no_more_than_its_cap() -> None:
+    limiter = Limiter()
+    for number in range(MAX_KNOWN + 1):
+        limiter.passed((), "alice", number.to_bytes(4, "big"))
+    assert limiter.keys("alice", bytes(4), "here")[0] == "address here", "it came the longest ago"
+    assert len(limiter.keys("alice", (1).to_bytes(4, "big"), "here")) == 1

@@ -23,7 +23,8 @@ class Hub:
         return self.count.to_bytes(size, "big")
 
     def answer(self, peer: str, ask: Ask, now: float, user: str = "alice", host: str = "192.0.2.1") -> Denied | None:
-        return self.stages.answered(peer, Reply(ask.nonce, {"user": user, "password": "x"}), host, now)
+        reply = Reply(ask.nonce, {"user": user, "password": "x"})
+        return self.stages.answered(peer, reply, peer.encode(), host, now)
 
 
 def test_the_way_in() -> None:
@@ -32,7 +33,7 @@ def test_the_way_in() -> None:
     assert (ask.fields, hub.stages.state("p")) == ((USER, PASSWORD), State.ASKED)
     assert hub.answer("p", ask, 1.0) is None
     assert (hub.stages.state("p"), hub.stages.checking("p", ask.nonce)) == (State.CHECKING, True)
-    assert hub.stages.accept("p", "alice") == Accepted("alice")
+    assert hub.stages.accept("p", b"p", "alice") == Accepted("alice")
     assert (hub.stages.state("p"), hub.stages.user("p"), hub.stages.next_deadline()) == (State.PASSED, "alice", None)
 
 
@@ -102,7 +103,7 @@ def test_a_right_answer_makes_up_for_wrong_ones() -> None:
     for _ in range(FAILURES - 1):
         hub.answer("p", hub.stages.begin("p", 0.0), 0.0)
     hub.answer("p", hub.stages.begin("p", 0.0), 0.0)
-    hub.stages.accept("p", "alice")
+    hub.stages.accept("p", b"p", "alice")
     assert hub.answer("p", hub.stages.begin("p", 0.0), 0.0) is None
 
 
@@ -113,3 +114,27 @@ def test_a_thousand_wrong_passwords_are_checked_but_a_few_times() -> None:
             checked += 1
             hub.stages.refuse("p", "", number * 0.1)
     assert checked <= FAILURES + 6
+
+
+def test_who_was_let_in_before_is_not_kept_out_by_those_who_guess_in_his_name_from_his_address() -> None:
+    hub = Hub()
+    hub.answer("alice", hub.stages.begin("alice", 0.0), 0.0)
+    hub.stages.accept("alice", b"alice", "alice")
+    for number in range(1000):
+        hub.answer("p", hub.stages.begin("p", float(number)), float(number))
+    assert hub.answer("alice", hub.stages.begin("alice", 1000.0), 1000.0) is None, "a client that was started again"
+    denied = hub.answer("new", hub.stages.begin("new", 1000.0), 1000.0)
+    assert denied is not None, "of a new key nobody knows whose it is"
+    assert denied.why.startswith("too many attempts: wait ")
+    assert hub.answer("alice", hub.stages.begin("alice", 1000.0), 1000.0, user="bob") is not None
+
+
+def test_who_was_let_in_before_may_not_be_wrong_more_often_than_others() -> None:
+    hub = Hub()
+    hub.answer("alice", hub.stages.begin("alice", 0.0), 0.0)
+    hub.stages.accept("alice", b"alice", "alice")
+    taken = [
+        hub.answer("alice", hub.stages.begin("alice", 0.0), 0.0, host=f"192.0.2.{number}") is None
+        for number in range(20)
+    ]
+    assert taken.count(True) == FAILURES

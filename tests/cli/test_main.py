@@ -105,6 +105,17 @@ def test_errors_of_the_daemon(
     assert capsys.readouterr().err == f"caetun: {str(error).replace(chr(10), ' ')}\n"
 
 
+def test_a_far_ends_words_do_nothing_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(settings: Settings) -> int:
+        raise ConfigurationError("the hub refuses: \x1b]0;a title\x07\nno\u202e")
+
+    daemon_is(monkeypatch, run)
+    main(LEAST)
+    assert capsys.readouterr().err == "caetun: the hub refuses: ?]0;a title? no?\n"
+
+
 def test_interruption_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     daemon_raises(monkeypatch, KeyboardInterrupt())
     assert main(LEAST) == 130

@@ -5,19 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
 
+import caetun
 from caetun.cli import show
 from caetun.daemon.control import MAX_CLIENTS, Control
 from caetun.daemon.status import VIEWS, Status
 from caetun.errors import HostError, NetworkError
 from caetun.types import DropReason, Drops
+
+SOURCES = str(Path(caetun.__file__).parents[1])
+PATIENCE = 20.0
+"""Seconds after which something that should have happened has not."""
 
 
 class NoNode:
@@ -124,6 +133,38 @@ async def test_show_asks_for_one_page_after_the_other(path: Path, monkeypatch: p
     rows, more = await asyncio.to_thread(show.ask, path, "drops", everything=True)
     assert (len(rows), more) == (2500, False)
     assert rows[-1] == {"row": 2499}
+
+
+async def test_show_goes_on_watching_until_it_is_interrupted(path: Path) -> None:
+    watching = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "caetun", "show", "drops", "--json", "--watch"),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": SOURCES, "RUNTIME_DIRECTORY": str(path.parent)},
+    )
+    assert watching.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(2):
+            assert json.loads(await watching.stdout.readline()) == [{"reason": "link.full", "times": 3}]
+        watching.send_signal(signal.SIGINT)
+        assert await watching.wait() == 130
+
+
+async def test_show_watches_no_tunnel_that_has_ended(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = []
+
+    def ask_once(*_: object, **__: object) -> tuple[list[dict[str, Any]], bool]:
+        if asked:
+            raise HostError("it is gone")
+        asked.append(True)
+        return [{"reason": "link.full", "times": 3}], False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(show, "ask", ask_once)
+        patch.setattr(show, "find", lambda device: path)
+        patch.setattr(show, "_WATCH_SECONDS", 0.0)
+        with pytest.raises(HostError, match="it is gone"):
+            show.main(["drops", "--watch"])
+    assert capsys.readouterr().out == "reason     times\nlink.full      3\n"
 
 
 async def test_show_says_in_words_why_it_cannot(path: Path, tmp_path: Path) -> None:

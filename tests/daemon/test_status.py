@@ -100,9 +100,9 @@ def test_groups_with_modes_sources_and_timers() -> None:
     place.hears(LOCAL, report(3, 2, GroupRecord(Kind.IS_EXCLUDE, GROUP)))
     static, local, attic, office = place.rows("mdb")
     assert (static["port"], static["mode"], static["expires s"]) == ("office", "exclude", "static")
-    assert (local["mode"], local["sources"], local["hosts"], local["expires s"]) == ("exclude", [], "v2", 259.0)
+    assert (local["mode"], local["sources"], local["hosts"], local["expires s"]) == ("exclude", [], "v2", 269.0)
     assert (attic["mode"], attic["sources"], attic["all sources"]) == ("include", ["10.0.0.7", "10.0.0.8"], 2)
-    assert attic["asked s"] == {"10.0.0.7": 259.0, "10.0.0.8": 259.0}
+    assert attic["asked s"] == {"10.0.0.7": 269.0, "10.0.0.8": 269.0}
     assert (office["mode"], office["sources"], office["asked s"], office["hosts"]) == ("exclude", ["10.0.0.7"], {}, "")
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from caetun.board import LOCAL
-from caetun.daemon.switching import link_local, make_switchboard
+from caetun.daemon.switching import make_switchboard
 from caetun.l2.bridge import Bridge
 from caetun.l2.neighbours import Suppression
 from caetun.l2.policy import Source
@@ -120,13 +118,3 @@ def test_probes_and_the_flap_guard_can_be_switched_off() -> None:
     assert silent.fdb.lookup(0, mac(6), 11.0) == 2
     assert [notice.event for notice in loud.notices] == ["bridge.flapping"]
     assert silent.notices == []
-
-
-def test_our_link_local_address() -> None:
-    assert link_local(bytes.fromhex("020000000001")).hex() == "fe80" + "00" * 6 + "000000fffe000001"
-
-
-@pytest.mark.parametrize("word", ["isolated", "mesh"])
-def test_defaults_of_all_ports_can_be_taken_back(word: str) -> None:
-    switch = bridge("name=a", "name=b", f"name=c,{word}=off", port_defaults=word)
-    assert goes(switch, 1, data(6, bytes((224, 0, 0, 251)))) == {LOCAL, 3}

@@ -17,7 +17,7 @@ from caetun.gateway.journal import Journal
 from caetun.gateway.plan import TABLE, Facts, Wish, plan
 from caetun.gateway.steward import Steward
 from caetun.lab import Host, Lab
-from tests.tunnel.picture import differences, state
+from tests.tunnel.picture import Before, state
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "firewall")
 
@@ -58,34 +58,34 @@ def executed(host: Host, work: Callable[[Executor], _T], device: str = "tun0") -
 
 
 def test_all_of_it_comes_and_goes(host: Host) -> None:
-    before = state(host)
+    before = Before(host)
     changes = plan(EVERYTHING, Facts(routers_heard=("eth0",)))
     executed(host, lambda executor: executor.update(changes))
-    there = state(host)
+    there, now = Before(host), state(host)
     assert executed(host, lambda executor: executor.made()) == changes
-    assert "lookup 51943" in there["ip rule"]
-    assert "masquerade" in there["nft list ruleset"]
-    assert there["/proc/sys/net/ipv6/conf/eth0/accept_ra"] == "2\n"
+    assert "lookup 51943" in now["ip rule"]
+    assert "masquerade" in now["nft list ruleset"]
+    assert now["/proc/sys/net/ipv6/conf/eth0/accept_ra"] == "2\n"
     # once more is no more
     executed(host, lambda executor: executor.update(changes))
-    assert differences(there, state(host)) == {}
+    assert there.differences() == {}
     undone = executed(host, lambda executor: executor.undo())
     assert len(undone.lines) == len(changes)
     assert undone.problems == []
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
     assert executed(host, lambda executor: executor.undo()).lines == []
 
 
 @pytest.mark.parametrize("after", range(6))
 def test_wherever_it_was_killed_it_can_be_undone(host: Host, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """In the state file, but not on the host: that is what a kill in between leaves."""
-    before = state(host)
+    before = Before(host)
     changes = [plan(EVERYTHING, Facts())[at] for at in (0, 1, 2, 3, 4, -1)]
     executed(host, lambda executor: executor.update(changes[:after]))
     monkeypatch.setattr("caetun.gateway.executor._apply", lambda change: None)
     executed(host, lambda executor: executor.update(changes[: after + 1]))
     assert executed(host, lambda executor: executor.undo()).problems == []
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
 
 
 def test_what_somebody_else_has_undone_is_no_problem(host: Host) -> None:
@@ -110,26 +110,26 @@ def test_what_somebody_else_has_changed_stays(host: Host) -> None:
 
 def test_interfaces_that_forwarded_before_still_do(host: Host) -> None:
     host.set("net.ipv4.conf.eth0.forwarding", 1)
-    before = state(host)
+    before = Before(host)
     executed(host, lambda executor: executor.update([FORWARD]))
     executed(host, lambda executor: executor.undo())
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
 
 
 @pytest.mark.parametrize("first", ["tun0", "tun1"])
 def test_two_tunnels_forward_and_the_last_one_switches_it_off(host: Host, first: str) -> None:
-    before = state(host)
+    before = Before(host)
     last = "tun1" if first == "tun0" else "tun0"
     for device in ("tun0", "tun1"):
         executed(host, lambda executor: executor.update([FORWARD]), device)
     executed(host, lambda executor: executor.undo(), first)
     assert host.get("net.ipv4.ip_forward") == "1"
     executed(host, lambda executor: executor.undo(), last)
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
 
 
 def test_a_plan_is_exchanged_for_another(host: Host) -> None:
-    before = state(host)
+    before = Before(host)
     executed(host, lambda executor: executor.update(plan(EVERYTHING, Facts())))
     fewer = [Ruleset("inet caetun_tun0", " chain other { }\n"), Route("10.20.0.0/16", TABLE, "tun0")]
     executed(host, lambda executor: executor.update(fewer))
@@ -139,7 +139,7 @@ def test_a_plan_is_exchanged_for_another(host: Host) -> None:
     ]
     assert "masquerade" not in host.run(["nft", "list", "ruleset"])
     executed(host, lambda executor: executor.undo())
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
 
 
 def test_one_next_hop_for_another(host: Host) -> None:
@@ -150,12 +150,12 @@ def test_one_next_hop_for_another(host: Host) -> None:
 
 
 def test_what_was_done_before_a_refusal_is_undone(host: Host) -> None:
-    before = state(host)
+    before = Before(host)
     changes = [Rule(4, 31903, TABLE), Ruleset("inet caetun_tun0", " chain broken { this is no rule }\n")]
     with pytest.raises(NetworkError, match="nftables table inet caetun_tun0: nft refuses it: syntax error"):
         executed(host, lambda executor: executor.update(changes))
     assert executed(host, lambda executor: executor.undo()).problems == []
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
 
 
 # run-time changes
@@ -171,7 +171,7 @@ def test_routes_and_name_servers_come_and_go_while_it_runs(host: Host, monkeypat
             "cp -a /etc /run/etc 2>/dev/null; mount --bind /run/etc /etc; echo nameserver 10.1.1.2 > /etc/resolv.conf",
         ]
     )
-    before = state(host)
+    before = Before(host)
 
     def work() -> None:
         steward = Steward(Wish("tun0", routes=(ip_network("10.20.0.0/16"),)))
@@ -198,7 +198,7 @@ def test_routes_and_name_servers_come_and_go_while_it_runs(host: Host, monkeypat
         return leads_to(address)
 
     host.inside(work)
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
 
 
 # before anything is changed
@@ -207,7 +207,7 @@ def test_routes_and_name_servers_come_and_go_while_it_runs(host: Host, monkeypat
 def test_a_table_of_somebody_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/caetun")
     host.run(["ip", "route", "add", "10.77.0.0/16", "via", "10.1.1.2", "table", str(TABLE)])
-    before = state(host)
+    before = Before(host)
 
     def work() -> None:
         steward = Steward(Wish("tun0", gateway=True))
@@ -219,7 +219,7 @@ def test_a_table_of_somebody_else(host: Host, monkeypatch: pytest.MonkeyPatch) -
             steward.close()
 
     host.inside(work)
-    assert differences(before, state(host)) == {}
+    assert before.differences() == {}
 
 
 def test_without_nft(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caetun.l2.bridge import MAX_PROBED, MUTE_SECONDS, NOWHERE, BpduPolicy, Bridge, PortSettings
+from caetun.l2.bridge import NOWHERE, BpduPolicy, Bridge, PortSettings
 from caetun.l2.fdb import Fdb
 from caetun.l2.flapping import MANY, MANY_SECONDS
 from caetun.l2.loop import FRESH_SECONDS, LoopProbes
+from caetun.l2.muting import MAX_PROBED, MUTE_SECONDS
 from caetun.l2.snooping import SnoopingSettings
 from caetun.l2.storm import DEFAULTS, Rate, Storm
 from caetun.l2.vlan import access, trunk

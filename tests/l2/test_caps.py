@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from caetun.l2.bridge import MAX_KNOWN, MAX_NOTICES, MAX_WAITING, Bridge, PortSettings
-from caetun.l2.fdb import LIMIT
+from caetun.l2.fdb import LIMIT, MAX_PER_PORT
 from caetun.l2.groups import MAX_GROUPS_PER_PORT
 from caetun.l2.loop import LoopProbes
-from caetun.l2.neighbours import MAX_PER_PORT, Suppression
+from caetun.l2.neighbours import MAX_PER_PORT as MAX_NEIGHBOURS
+from caetun.l2.neighbours import Suppression
 from caetun.l2.policy import LIMIT as MAX_ADDRESSES
 from caetun.l2.policy import GuardSettings, Source
 from caetun.l2.snooping import MAX_FOUND_VLANS
@@ -24,8 +25,9 @@ from tests.l2.frames import data, mac, report
 from tests.l2.hosts import announces, sends
 
 EVIL, ATTIC, OFFICE = 1, 2, 3
-ADDRESSES = 50_000
-"""`benchmarks/bridge.py` has a million; three times the table shows the same."""
+NEWCOMER = 50
+FLOODS = [50_000, pytest.param(1_000_000, marks=pytest.mark.slow)]
+"""Addresses: three times the table shows the same as a million."""
 
 
 class Place:
@@ -63,14 +65,25 @@ def sources(count: int) -> Iterator[bytes]:
     return (b"\2" + chance.randbytes(5) for _ in range(count))
 
 
-def test_addresses_fill_the_table_and_no_more() -> None:
+@pytest.mark.parametrize("count", FLOODS)
+def test_addresses_fill_a_port_and_no_more(count: int) -> None:
     place = Place()
-    for source in sources(ADDRESSES):
+    for source in sources(count):
         place.hears(EVIL, mac(77) + source + b"\x88\xb6" + bytes(46))
-    assert place.switch.fdb.learned == LIMIT
-    assert place.drops[DropReason.BRIDGE_FDB_FULL] == ADDRESSES - (LIMIT - 2)
-    assert place.drops[DropReason.BRIDGE_STORM] > ADDRESSES / 2, "what nobody is known for is not flooded at that rate"
+    assert place.switch.fdb.count(EVIL) == MAX_PER_PORT < LIMIT
+    assert place.drops[DropReason.BRIDGE_FDB_FULL] == count - MAX_PER_PORT
+    assert place.drops[DropReason.BRIDGE_STORM] > count / 2, "what nobody is known for is not flooded at that rate"
     assert set(place.drops) == {DropReason.BRIDGE_FDB_FULL, DropReason.BRIDGE_STORM}
+    place.check_others()
+    place.hears(OFFICE, announces(NEWCOMER))
+    assert place.hears(ATTIC, sends(ATTIC, NEWCOMER)) == (OFFICE,), "there is room for who comes elsewhere"
+
+
+def test_addresses_of_all_ports_fill_the_table_and_no_more() -> None:
+    place = Place()
+    for number, source in enumerate(sources(2 * LIMIT)):
+        place.hears((EVIL, OFFICE)[number % 2], mac(77) + source + b"\x88\xb6" + bytes(46))
+    assert place.switch.fdb.learned == LIMIT
     place.check_others()
 
 
@@ -111,7 +124,7 @@ def test_neighbours(suppression: Suppression) -> None:
     place = Place(suppression=suppression)
     for number in range(1_000, 6_000):
         place.hears(EVIL, announces(number))
-    assert len(place.switch.neighbours) <= MAX_PER_PORT + 2
+    assert len(place.switch.neighbours) <= MAX_NEIGHBOURS + 2
     place.check_others()
 
 

@@ -13,6 +13,7 @@ from caetun.wire.membership import GroupRecord, Kind
 from tests.l2.frames import data, mac, report
 
 GROUP4, GROUP6 = bytes((239, 1, 2, 3)), bytes.fromhex("ff0e0000000000000000000000000123")
+OTHER = {GROUP4: bytes((239, 1, 2, 4)), GROUP6: GROUP6[:-1] + b"\x24"}
 UPLINK = 9
 """The port of each hub that leads to the other one; hosts are at ports 1 and 2."""
 
@@ -27,8 +28,7 @@ class Hubs:
         self.hubs: list[Bridge] = []
         self.cables: dict[tuple[int, int], tuple[int, int]] = {}
         for number in range(count):
-            own = b"\xfe\x80" + bytes(13) + bytes((number + 1,))
-            settings = SnoopingSettings(querier=querier, address6=own)
+            settings = SnoopingSettings(querier=querier)
             hub = Bridge(Drops(), LoopProbes(bytes(32), mac(100 + number), enabled=False), settings)
             for port in (1, 2, UPLINK, UPLINK + 1):
                 hub.add_port(port, PortSettings(f"{port}"), 0.0)
@@ -98,13 +98,15 @@ def test_over_a_hub_between_them(group: bytes) -> None:
     assert not {(1, 1), (1, 2), (2, 2)} & hubs.reached(0, 1, 10, group)
 
 
-def test_between_hubs_only_joins_travel() -> None:
+def test_between_hubs_only_joins_travel(group: bytes) -> None:
     hubs = Hubs()
     hubs.run(5.0)
-    hubs.joins(0, 1, 10, GROUP4)
-    assert hubs.reached(0, 2, 11, GROUP4) == {(0, 1)}, "a stream that is wanted here only stays here"
+    hubs.joins(0, 1, 10, group)
+    assert hubs.reached(0, 2, 11, group) == {(0, 1)}, "a stream that is wanted here only stays here"
+    assert hubs.reached(1, 2, 12, group) == {(1, UPLINK), (0, 1)}, "and no stream comes that nobody there has joined"
+    assert hubs.reached(1, 2, 12, OTHER[group]) == set()
     hubs.heard.clear()
-    hubs.joins(1, 1, 20, GROUP4)
+    hubs.joins(1, 1, 20, group)
     assert {port for hub, port in hubs.heard if hub == 1} == {UPLINK}, "to who asks, and to no host"
     assert not any(hub == 0 for hub, _ in hubs.heard), "where it is known now, it goes no further"
 

@@ -217,8 +217,8 @@ class Model(RuleBasedStateMachine):
         rows = list(self.fdb.rows(self.now))
         assert self.fdb.learned == len(self.fdb) == len(rows) <= 6
         for port in range(4):
-            assert self.fdb._per_port.get(port, 0) == sum(row.port == port for row in rows)
-        assert self.fdb._per_port.get(0, 0) <= 2
+            assert self.fdb.count(port) == sum(row.port == port for row in rows)
+        assert self.fdb.count(0) <= 2
 
     @invariant()
     def found_where_seen(self) -> None:

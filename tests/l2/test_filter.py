@@ -13,7 +13,7 @@ from caetun.l2.filter import MAX_SOURCES, NOTHING, Asked, PortFilter, Timing
 from caetun.wire.membership import GroupRecord, Kind
 
 GROUP = bytes((239, 1, 2, 3))
-TIMING = Timing(260.0, 2.0)
+TIMING = Timing(270.0, 2.0, 260.0)
 BORN, NOW = 100.0, 200.0
 UNTIL = NOW + TIMING.membership
 OLD = BORN + TIMING.membership
@@ -157,12 +157,14 @@ class TestOlderHosts:
         assert state(port) == ("EX", "", "")
         assert port.hear(record(Kind.TO_INCLUDE), 2, NOW, TIMING) == Asked(True)
 
-    def test_7_3_2_a_v1_host_does_not_say_when_it_leaves(self) -> None:
+    def test_7_3_2_and_8_13_a_v1_host_does_not_say_when_it_leaves(self) -> None:
         port = PortFilter()
         port.hear(record(Kind.IS_EXCLUDE), 1, NOW, TIMING)
         assert port.hear(record(Kind.TO_INCLUDE), 2, NOW, TIMING) == NOTHING
         assert port.hear(record(Kind.TO_INCLUDE), 3, NOW, TIMING) == NOTHING
-        assert port.hear(record(Kind.TO_INCLUDE), 2, UNTIL, TIMING) == Asked(True)
+        gone = NOW + TIMING.older_host
+        assert port.hear(record(Kind.TO_INCLUDE), 2, gone - 0.1, TIMING) == NOTHING
+        assert port.hear(record(Kind.TO_INCLUDE), 2, gone, TIMING) == Asked(True)
 
     def test_8_3_2_mldv1_is_what_igmpv2_is(self) -> None:
         port = PortFilter()

@@ -8,7 +8,8 @@ import select
 import socket
 import struct
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from caetun.lab import Lab
 from caetun.types import DropReason, Drops
 from tests.l2.frames import ipv4, ipv6, mac
 from tests.l2.hosts import advertises, announces, sends
+from tests.tunnel.watch import until
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ip")
 
@@ -51,6 +53,18 @@ class Place:
             "address add fe80::1/64 dev tap0 nodad",
         ):
             self.host.run(["ip", *line.split()])
+        until(self._receives, "Linux receives at its IPv6 address")
+
+    def _receives(self) -> bool:
+        """Whether the kernel has done with `address add` what it leaves to a worker, even without DAD.
+
+        Until then it sends from the IPv6 address, but drops what is sent there, and what asks for its neighbour.
+        """
+        routes, groups = self.host.inside(
+            lambda: [Path("/proc/thread-self/net", name).read_text() for name in ("ipv6_route", "igmp6")]
+        )
+        hosts = {(line[:32], *line.split()[1:2]) for line in routes.splitlines()}
+        return (ipv6(1).hex(), "80") in hosts and IPv6Address("ff02::1:ff00:1").packed.hex() in groups
 
     @staticmethod
     def _open() -> int:

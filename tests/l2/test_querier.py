@@ -9,14 +9,16 @@ from caetun.l2.querier import (
     GREETING_RESPONSE,
     LAST_MEMBER_INTERVAL,
     MAX_QUESTIONS,
+    PROXY,
     QUERY_INTERVAL,
     RESPONSE_INTERVAL,
     Querier,
     State,
 )
-from caetun.wire.membership import Query
+from caetun.wire.membership import GroupRecord, Kind, Query
 
 NOBODY, LOW, OURS, HIGH = (bytes((192, 0, 2, number)) if number else bytes(4) for number in (0, 1, 5, 9))
+NOBODY6, LOW6, HIGH6 = bytes(16), b"\xfe\x80" + bytes(13) + b"\1", b"\xfe\x80" + bytes(6) + b"\xff" * 6 + bytes(2)
 GROUP, SOURCE = bytes((239, 1, 2, 3)), bytes((198, 51, 100, 1))
 GENERAL = Query(3, OURS, NOBODY, RESPONSE_INTERVAL, robustness=2, interval=QUERY_INTERVAL)
 
@@ -34,19 +36,19 @@ def asked_until(querier: Querier, end: float) -> list[tuple[float, Query]]:
 
 
 class TestAsking:
-    def test_8_6_and_8_7_soon_at_first_then_every_interval(self) -> None:
+    def test_8_4_to_8_7_soon_at_first_then_every_interval(self) -> None:
         querier = Querier(OURS, 3, True, 0.0)
         asked = asked_until(querier, 300.0)
         assert [at for at, _ in asked] == [0.0, QUERY_INTERVAL / 4, QUERY_INTERVAL / 4 + QUERY_INTERVAL, 281.25]
         assert {query for _, query in asked} == {GENERAL}
-        assert querier.timing.membership == 260.0
+        assert (querier.timing.membership, querier.timing.older_host) == (270.0, 260.0)
 
     def test_4541_211_6_how_long_a_membership_lasts_can_be_set(self) -> None:
         querier = Querier(OURS, 3, True, 0.0, interval=20.0)
         asked = asked_until(querier, 50.0)
         assert [at for at, _ in asked] == [0.0, 5.0, 25.0, 45.0]
         assert {query.interval for _, query in asked} == {20.0}
-        assert querier.timing.membership == 50.0
+        assert querier.timing.membership == 60.0
         querier.heard(heard(LOW), 50.0)
         querier.tick(querier.next_deadline() or 0.0)
         assert querier.interval == 20.0, "when the other one is gone it is ours again"
@@ -65,8 +67,8 @@ class TestAsking:
         assert querier.greeting(1.0) == GENERAL._replace(max_response=GREETING_RESPONSE)
 
     def test_4541_211_4_who_listens_asks_too_but_wins_no_election(self) -> None:
-        link_local, highest = b"\xfe\x80" + bytes(13) + b"\5", b"\xfe\x80" + bytes(6) + b"\xff" * 7 + b"\xfe"
-        for own, version, proxy in ((OURS, 3, NOBODY), (link_local, 2, highest)):
+        link_local = b"\xfe\x80" + bytes(13) + b"\5"
+        for own, version, proxy in ((OURS, 3, NOBODY), (link_local, 2, PROXY[16])):
             querier = Querier(own, version, True, 0.0)
             querier.heard(Query(version, own[:-1] + b"\1", bytes(len(own)), 10.0), 0.0)
             asked = querier.greeting(1.0)
@@ -99,18 +101,35 @@ class TestElection:
         querier.heard(heard(OURS), 1000.0)
         assert querier.other == OURS
 
-    def test_4541_a_proxy_without_an_address_yields_to_anybody_but_its_like(self) -> None:
-        querier = Querier(NOBODY, 3, True, 0.0)
-        querier.heard(heard(NOBODY), 10.0)
-        assert querier.state is State.ASKING
-        querier.heard(heard(HIGH), 11.0)
-        assert querier.state is State.LISTENING
-        assert querier.live(12.0)
+    @pytest.mark.parametrize(
+        ("own", "version", "others"), [(NOBODY, 3, (LOW, HIGH)), (NOBODY6, 2, (LOW6, HIGH6))], ids=["IGMP", "MLD"]
+    )
+    def test_4541_211_4_and_3_a_proxy_yields_to_anybody_but_its_like(
+        self, own: bytes, version: int, others: tuple[bytes, ...]
+    ) -> None:
+        for other in others:
+            querier = Querier(own, version, True, 0.0)
+            (asked,) = querier.tick(0.0)
+            assert asked.source == querier.speaker(0.0) == PROXY[len(own)]
+            for like in (own, asked.source):
+                querier.heard(Query(version, like, own, 10.0), 10.0)
+                assert querier.state is State.ASKING
+            querier.heard(Query(version, other, own, 10.0), 11.0)
+            assert querier.state is State.LISTENING
+            assert querier.live(12.0)
+
+    def test_4541_3_9777_5_1_14_a_proxy_of_mld_asks_from_the_highest_link_local_address(self) -> None:
+        """From ::, as RFC 4541 has it, hosts would not answer: see `test_querier_kernel.py`."""
+        assert PROXY[16][:8] == b"\xfe\x80" + bytes(6)
+        for real in (HIGH6, LOW6):
+            querier = Querier(real, 2, True, 0.0)
+            querier.heard(Query(2, PROXY[16], NOBODY6, 10.0), 10.0)
+            assert querier.state is State.ASKING, "whoever has an address goes on"
 
     def test_8_timers_are_those_of_whoever_asks(self) -> None:
         querier = Querier(HIGH, 3, True, 0.0)
         querier.heard(heard(LOW), 10.0)
-        assert querier.timing.membership == 3 * 60.0 + 8.0
+        assert querier.timing.membership == 3 * 60.0 + 2 * 8.0
 
     def test_a_listener_that_is_off_knows_whether_somebody_asks(self) -> None:
         querier = Querier(NOBODY, 3, False, 0.0)
@@ -148,12 +167,46 @@ class TestQuestions:
         (query,) = querier.tick(1.0)
         assert (query.group, query.sources) == (GROUP, (SOURCE,))
 
+    def test_6_6_3_1_what_was_answered_is_asked_again_with_the_s_flag(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        querier.ask_about(GROUP, Asked(True), 1.0)
+        (first,) = querier.tick(1.0)
+        querier.answered(GroupRecord(Kind.IS_EXCLUDE, GROUP))
+        (second,) = querier.tick(2.0)
+        assert (first.suppress, second.suppress) == (False, True)
+        querier.ask_about(GROUP, Asked(True), 3.0)
+        (anew,) = querier.tick(3.0)
+        assert not anew.suppress
+
+    def test_6_6_3_2_sources_that_were_answered_are_asked_for_apart(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        other = SOURCE[:-1] + b"\2"
+        querier.ask_about(GROUP, Asked(sources=frozenset({SOURCE, other})), 1.0)
+        assert [(query.suppress, query.sources) for query in querier.tick(1.0)] == [(False, (SOURCE, other))]
+        querier.answered(GroupRecord(Kind.IS_INCLUDE, GROUP, (other, OURS)))
+        querier.answered(GroupRecord(Kind.BLOCK, GROUP, (SOURCE,)))
+        assert [(query.suppress, query.sources) for query in querier.tick(2.0)] == [
+            (False, (SOURCE,)),
+            (True, (other,)),
+        ]
+
+    def test_6_6_3_2_beside_the_group_they_need_not_be_asked_for(self) -> None:
+        querier = Querier(OURS, 3, True, 0.0)
+        querier.tick(0.0)
+        querier.ask_about(GROUP, Asked(True, frozenset({SOURCE})), 1.0)
+        querier.answered(GroupRecord(Kind.TO_EXCLUDE, GROUP))
+        assert [(query.suppress, query.sources) for query in querier.tick(1.0)] == [(True, ())]
+
     def test_an_old_querier_asks_for_groups_only(self) -> None:
         querier = Querier(OURS, 2, True, 0.0)
         querier.tick(0.0)
         querier.ask_about(GROUP, Asked(True, frozenset({SOURCE})), 1.0)
+        querier.answered(GroupRecord(Kind.IS_EXCLUDE, GROUP))
         (query,) = querier.tick(1.0)
         assert (query.version, query.group, query.sources, query.robustness) == (2, GROUP, (), 0)
+        assert not query.suppress
 
     def test_whoever_listens_leaves_it_to_the_querier(self) -> None:
         querier = Querier(HIGH, 3, True, 0.0)

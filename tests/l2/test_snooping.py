@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caetun.l2.querier import LAST_MEMBER_INTERVAL, PROXY
 from caetun.l2.snooping import ROUTER_SECONDS, Snooping, SnoopingSettings, To, Unregistered
 from caetun.l2.vlan import UNAWARE
 from caetun.types import DropReason, Drops
@@ -171,8 +174,10 @@ class TestOtherMessages:
     def test_211_6_without_a_leave_a_membership_ends_too(self) -> None:
         bridge = snooping(router_ports=frozenset({7}))
         where(bridge, report(1, 3, JOIN), port=2)
-        bridge.tick(262.0)
-        assert where(bridge, data(5, GROUP), now=262.0) == {7}
+        bridge.tick(270.9)
+        assert where(bridge, data(5, GROUP), now=270.9) == {2, 7}
+        bridge.tick(271.0)
+        assert where(bridge, data(5, GROUP), now=271.0) == {7}
 
 
 class TestData:
@@ -351,6 +356,14 @@ class TestIpv6:
         where(bridge, query(9, GENERAL6), port=4)
         assert where(bridge, report(1, 2, JOIN6), port=2) == {4}
 
+    @pytest.mark.parametrize("proxy", [NOBODY6, PROXY[16]])
+    def test_3_a_proxys_query_marks_a_switch(self, proxy: bytes) -> None:
+        bridge = snooping()
+        assert where(bridge, query(9, GENERAL6._replace(source=proxy)), port=4) is To.ALL
+        assert list(bridge.routers(1.0)) == []
+        assert where(bridge, report(1, 2, JOIN6), port=2) == {4}
+        assert where(bridge, data(5, MDNS6)) == frozenset()
+
 
 class TestLeaving:
     def test_a_leave_is_asked_about_and_over_within_two_seconds(self) -> None:
@@ -358,7 +371,7 @@ class TestLeaving:
         where(bridge, report(1, 2, JOIN._replace(kind=Kind.IS_EXCLUDE)), port=2)
         where(bridge, report(1, 2, LEAVE), port=2, now=10.0)
         (wanted,) = bridge.tick(10.0)
-        assert (wanted.query.group, wanted.query.max_response) == (GROUP, 1.0)
+        assert (wanted.query.group, wanted.query.max_response) == (GROUP, LAST_MEMBER_INTERVAL)
         assert where(bridge, data(5, GROUP), now=11.0) == {2, 7}
         bridge.tick(12.0)
         assert where(bridge, data(5, GROUP), now=12.0) == {7}
@@ -411,6 +424,20 @@ class TestLeaving:
         where(bridge, query(9, GENERAL), port=2)
         bridge.port_down(2)
         assert where(bridge, data(5, GROUP)) == frozenset()
+
+
+ITEMS = (
+    {f"211_{item}" for item in ("1", "1a", "1b", "1c", "2", "3", "4", "5", "6")}
+    | {f"212_{item}" for item in range(1, 8)}
+    | {"3"}
+)
+"""Sections 2.1.1 and 2.1.2 item by item, and section 3, as the RFC has them."""
+
+
+def test_every_item_of_the_rfc_has_a_test() -> None:
+    classes = [each for each in globals().values() if isinstance(each, type) and each.__name__.startswith("Test")]
+    found = [re.match(r"test_(21[12]_\d[abc]?|3)_", name) for each in classes for name in vars(each)]
+    assert {each[1] for each in found if each} == ITEMS
 
 
 @given(st.binary(min_size=14, max_size=200), st.sampled_from([b"\x08\x00", b"\x86\xdd", b"\x81\x00"]))

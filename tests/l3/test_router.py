@@ -55,6 +55,27 @@ def drops(router: Router) -> Drops:
     return router._drops
 
 
+SHORT = [bytes([0x45]) * 19, packet(HUB, BOB)[:19]]
+"""Less than an IPv4 header: only the device may give such, a session drops what is shorter."""
+GARBAGE = [b"\0" * 60, bytes([0x60]) * 39, b"\xf0" * 20]
+
+
+@pytest.mark.parametrize("raw", [*SHORT, *GARBAGE])
+def test_what_the_device_gives_that_is_no_packet_is_counted(raw: bytes) -> None:
+    router = make()
+    assert contents(router.outbound(batch(raw, packet(HUB, BOB)), 0.0)) == [((_BOB,), [packet(HUB, BOB)])]
+    assert drops(router) == {DropReason.ROUTE_MALFORMED: 1}
+    assert answers(router) == ([], []), "nobody is told"
+
+
+@pytest.mark.parametrize("raw", GARBAGE)
+def test_what_a_peer_sends_that_is_no_packet_is_counted(raw: bytes) -> None:
+    router = make()
+    assert router.inbound(_ALICE, frames(raw), 0.0) == ([], [])
+    assert drops(router) == {DropReason.ROUTE_MALFORMED: 1}
+    assert answers(router) == ([], []), "nobody is told"
+
+
 class TestFromTheHost:
     def test_what_goes_to_one_peer_is_the_devices_own_batch(self) -> None:
         mine = batch(packet(HUB, BOB), packet(HUB, PRINTER))

@@ -15,6 +15,7 @@ from caetun.security.trust import Trust
 from caetun.session.engine import CertificateIdentity, ca_target, peer_id, psk_target
 from caetun.session.handshake import Established, Hello, Policy, PostQuantum, Refusal
 from caetun.session.identity import NO_PSK
+from caetun.session.module import Means
 from caetun.session.tls import TlsHandshakes
 from caetun.types import Drops, Mode
 
@@ -65,16 +66,14 @@ class Node:
         )
         self.trust = Trust(trusted, crl)
         given = credentials.Credentials(own.certificate_file, own.key_file, own.chain, trusted)
-        self.handshakes = TlsHandshakes(
-            library(given),
-            self.trust,
-            self.identity,
+        means = Means(
             Hello(Mode.TAP, offloads=15, mtu=9000 if name == "alice" else 1500),
             policy,
             entropy=lambda size: hashlib.shake_128(f"{name} {next(entropy)}".encode()).digest(size),
             allocate_index=lambda: next(index),
             drops=self.drops,
         )
+        self.handshakes = TlsHandshakes(library(given), self.trust, self.identity, means)
 
     def call(self, name: str, now: float = 0.0) -> list[bytes]:
         return self.handshakes.initiate(peer_id(name), now, WALL + now)

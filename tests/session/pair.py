@@ -21,6 +21,7 @@ from caetun.session.handshake import (
     StaticIdentity,
 )
 from caetun.session.identity import NO_PSK, public_key
+from caetun.session.module import Means
 from caetun.types import DropReason, Drops, Mode
 
 WALL = 1_700_000_000.0
@@ -41,14 +42,14 @@ class Node:
         self.drops = Drops()
         self.address = f"{name} 4500"
         self.established: list[Established] = []
-        self.handshakes = Handshakes(
-            identity,
+        means = Means(
             hello,
             policy,
             entropy=lambda size: hashlib.shake_128(f"{name} {next(entropy_count)}".encode()).digest(size),
             allocate_index=lambda: ord(name[0]) * 1000 + next(index_count),
             drops=self.drops,
         )
+        self.handshakes = Handshakes(identity, means)
 
     def hear(self, datagrams: Iterable[bytes], source: str, now: float = 0.0) -> list[bytes]:
         """Take in datagrams; returns the replies."""

@@ -16,6 +16,7 @@ from caetun.session import kem
 from caetun.session.cookies import MAX_KEPT
 from caetun.session.handshake import Cipher, Handshakes, Hello, PeerId, Policy, PostQuantum, StaticIdentity
 from caetun.session.identity import NO_PSK, public_key
+from caetun.session.module import Means
 from caetun.session.noise import DhKey, HandshakeState, Keys
 from caetun.session.pending import ATTEMPT_SECONDS, MAX_ATTEMPTS
 from caetun.types import DropReason, Drops, Mode
@@ -298,9 +299,7 @@ def test_the_index_of_an_attempt_is_not_given_out_again() -> None:
     numbers = iter([7, 7, 8, 8, 7, 9])
     identity, other = identities("secret")
     drops = Drops()
-    handshakes = Handshakes(
-        identity, A_HELLO, PLAIN, entropy=os.urandom, allocate_index=lambda: next(numbers), drops=drops
-    )
+    handshakes = Handshakes(identity, Means(A_HELLO, PLAIN, os.urandom, lambda: next(numbers), drops))
     peer = PeerId(identity.target)
     first, second = (handshakes.initiate(peer, 0.0, WALL) for _ in range(2))
     assert [message[0][4:8] for message in (first, second)] == [bytes((0, 0, 0, number)) for number in (7, 8)]

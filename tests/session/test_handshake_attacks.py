@@ -147,7 +147,7 @@ def test_initiation_without_a_time() -> None:
 
 
 @given(data=st.data(), kind=st.sampled_from(KINDS), policy=st.sampled_from([PLAIN, HYBRID]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_changed_byte_of_an_initiation(data: st.DataObject, kind: str, policy: Policy) -> None:
     """All but mac2, which means nothing to a responder in peace: its sender may hold an outdated cookie."""
     pair = Pair(kind, policy, policy)
@@ -161,7 +161,7 @@ def test_any_changed_byte_of_an_initiation(data: st.DataObject, kind: str, polic
 
 
 @given(data=st.data(), kind=st.sampled_from(KINDS), policy=st.sampled_from([PLAIN, HYBRID]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_changed_byte_of_a_response(data: st.DataObject, kind: str, policy: Policy) -> None:
     pair = Pair(kind, policy, policy)
     response = pair.b.hear(pair.initiate(), pair.a.address)
@@ -177,7 +177,7 @@ def test_any_changed_byte_of_a_response(data: st.DataObject, kind: str, policy: 
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_changed_byte_behind_a_right_mac1(data: st.DataObject) -> None:
     pair = Pair()
     (initiation,) = pair.initiate()
@@ -195,7 +195,6 @@ header_like = st.tuples(
 
 
 @given(garbage=st.binary(max_size=1300) | header_like)
-@settings(deadline=None)
 def test_garbage(garbage: bytes) -> None:
     pair = Pair()
     pair.initiate()
@@ -205,7 +204,6 @@ def test_garbage(garbage: bytes) -> None:
 
 
 @given(garbage=header_like, receiver=st.sampled_from([0, 1, 97001]))
-@settings(deadline=None)
 def test_garbage_behind_a_right_mac1(garbage: bytes, receiver: int) -> None:
     pair = Pair()
     pair.initiate()
@@ -272,7 +270,7 @@ def test_one_host_with_a_cookie_gets_few_handshakes_under_load() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_changed_byte_of_a_cookie_reply(data: st.DataObject) -> None:
     pair = Pair()
     pair.b.busy(0.0)

@@ -293,6 +293,7 @@ def test_a_hub_of_another_name_is_refused_before_it_gets_keys(pki: Path) -> None
     deliver(alice, mallory, alice.call("hub"))
     assert not alice.established + mallory.established
     assert alice.refusals[0].why == "its certificate is that of mallory, not of hub"
+    assert (alice.drops, mallory.drops) == ({DropReason.HANDSHAKE_CERTIFICATE: 1},) * 2
     assert (mallory.refusals[0].why, mallory.refusals[0].theirs) == (alice.refusals[0].why, True)
 
 

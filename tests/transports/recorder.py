@@ -29,6 +29,8 @@ class Recorder:
         self.refused: list[tuple[Link, int]] = []
         self.gone: list[tuple[Link, str]] = []
         """Links that were closed, and why."""
+        self.crowds: set[Link] = set()
+        """Links of which enough waits."""
         self.news = asyncio.Event()
 
     def records(self, link: Link, records: list[Record]) -> None:
@@ -52,6 +54,10 @@ class Recorder:
         self.ends += 1
         self.unended = False
         self.news.set()
+        return bool(self.crowds)
+
+    def crowded(self, link: Link) -> bool:
+        return link in self.crowds
 
     def too_big(self, link: Link, datagram: int) -> None:
         self.refused.append((link, datagram))

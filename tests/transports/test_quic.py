@@ -288,6 +288,26 @@ async def test_connection_ids_change(two: Two) -> None:
     assert len(two.far.quic._routes) <= 10
 
 
+async def test_of_a_far_end_that_floods_packets_are_dropped_unopened_and_it_slows_down(two: Two) -> None:
+    two.far.hears.crowds.add(two.back)
+    opened, window = two.back.connection._received.space.largest_received_packet, two.link.connection.recovery.window
+    two.link.send([record(1, 20_000)])
+    await until(lambda: two.far.drops[DropReason.RECORD_LATE] >= 20_000 // two.link.datagram)
+    assert two.back.connection._received.space.largest_received_packet == opened
+    two.far.hears.crowds.clear()
+    before = window.congestion_window
+    two.link.send([record(2, 5000)])
+    await two.far.hears.until(lambda: two.far.hears.got)
+    assert [each.counter for each in two.far.hears.got] == [2]
+    await until(lambda: window.congestion_window < before)
+
+
+async def test_a_handshake_is_no_flood(two: Two) -> None:
+    two.far.hears.crowds.add(two.back)
+    another = two.near.call(two.far.address)
+    await until(lambda: another.connection.is_open)
+
+
 # -- ending --
 
 

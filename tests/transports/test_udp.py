@@ -139,6 +139,18 @@ async def test_a_piece_that_is_too_late_completes_nothing(two: Two, clock: Simpl
     assert two.other.hears.got == []
 
 
+async def test_of_a_far_end_that_floods_records_are_dropped_unread_but_no_handshakes(two: Two) -> None:
+    crowd = two.other.endpoint.link(("127.0.0.1", two.one.port))
+    two.other.hears.crowds.add(crowd)
+    two.link.send([Record(SESSION, 1, bytes(100))])  # after this burst the socket knows that something waits
+    await two.other.got(1)
+    two.link.send([Record(SESSION, 2, bytes(100))])
+    await two.other.hears.until(lambda: two.other.drops[DropReason.RECORD_LATE] == 1)
+    two.link.send_messages([b"\x02hello"])
+    await two.other.hears.until(lambda: two.other.hears.heard)
+    assert [each.counter for each in two.other.hears.got] == [1]
+
+
 async def test_far_ends_are_told_apart(two: Two, clock: SimpleNamespace) -> None:
     third = End(*ANY4)
     third.start()

@@ -5,7 +5,7 @@
         made["attic"].lan[0].run(["ping", "-c", "1", made["office"].address(0)])
 
 Host m of site n is 10.88.n.m+1 and fd88::n:m+1 on its `eth0`; the hub is site 0, and has a LAN if `Plan.hub` says so.
-Outside, the hub is 10.99.n.1 to site n, which is 10.99.n.2.
+Outside, the hub is 10.99.n.1 to site n, which is 10.99.n.2. A second hub has numbers from `Plan.first` on.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Plan:
     """Hosts at the hub; with none, it is not bridged."""
     arguments: Sequence[str] = ()
     """More of the hub's."""
+    name: str = "hub"
+    first: int = 1
+    """The number of the first site; the hub has the one before."""
 
 
 @dataclass
@@ -107,7 +110,7 @@ def campus(lab: Lab, plan: Plan) -> Campus:
     """Build it and wait until all sites are up."""
     private = [os.urandom(32) for _ in range(len(plan.sites) + 1)]
     public = [base64.b64encode(public_key(key)).decode() for key in private]
-    machine = lab.host("hub", private=["/run"])
+    machine = lab.host(plan.name, private=["/run"])
     peers = [
         text
         for site, key in zip(plan.sites, public[1:], strict=True)
@@ -116,9 +119,10 @@ def campus(lab: Lab, plan: Plan) -> Campus:
     listen = ["--listen", ":4500", "--transport", ",".join(dict.fromkeys(site.carrier for site in plan.sites))]
     bridge = ["--bridge", f"{BRIDGE}:create"] if plan.hub else []
     arguments = [*listen, *peers, *bridge, *plan.arguments]
-    made = Campus(Place("hub", 0, machine, _start(machine, DEVICE, private[0], arguments)), [])
-    for number, site in enumerate(plan.sites, 1):
-        made.sites.append(_site(lab, made, site, private[number], public[0]))
+    hub = Place(plan.name, plan.first - 1, machine, _start(machine, DEVICE, private[0], arguments))
+    made = Campus(hub, [])
+    for site, key in zip(plan.sites, private[1:], strict=True):
+        made.sites.append(_site(lab, made, site, key, public[0]))
     for place, hosts in zip([made.hub, *made.sites], [plan.hub, *(site.hosts for site in plan.sites)], strict=True):
         place.end.wait_for("start")
         for _ in range(hosts if place.bridged else 0):
@@ -131,7 +135,7 @@ def campus(lab: Lab, plan: Plan) -> Campus:
 
 def _site(lab: Lab, made: Campus, site: Site, private: bytes, hub: str) -> Place:
     """Start the tunnel of a site, in a host of its own or in that of another one."""
-    number = len(made.sites) + 1
+    number = made.hub.number + len(made.sites) + 1
     if site.beside:
         machine, device, inner = made[site.beside].host, f"tap{number}", ["--bridge", BRIDGE]
         made[site.beside].end.wait_for("start")

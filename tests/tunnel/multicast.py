@@ -37,7 +37,7 @@ _BUFFER: Final = 16 << 20
 SECOND: Final = _RATE
 """Datagrams of a second."""
 LEFT_SECONDS: Final = 3.0
-"""Last member query time, 2 s (RFC 9776, section 8.8), and what other programs on this machine may take."""
+"""Within 2 s a stream ends after the last leave; and what other programs on this machine may take."""
 _numbers = itertools.count(1)
 
 
@@ -243,14 +243,14 @@ def keep_sending(sender: Sender, seconds: float) -> None:
 
 
 def ask(place: Place) -> None:
-    """Make a Linux bridge the querier, with addresses that win every election; hosts answer within half a second."""
+    """Make a Linux bridge the querier, with ordinary addresses; hosts answer within half a second."""
     run = place.host.run
     # It takes queries from 0.0.0.0 for those of a querier, and would be silent: so it is to forget those it has heard.
     for state in ("down", "up"):
         run(["ip", "link", "set", BRIDGE, state])
     run(["ip", "-6", "address", "flush", "dev", BRIDGE])
     run(["ip", "address", "add", f"10.88.{place.number}.250/16", "dev", BRIDGE])
-    run(["ip", "address", "add", "fe80::1/64", "dev", BRIDGE, "nodad"])
+    run(["ip", "address", "add", "fe80::ffff:0:0:1/64", "dev", BRIDGE, "nodad"])
     times = ["mcast_query_response_interval", "50", "mcast_last_member_interval", "50"]  # hundredths of a second
     words = ["mcast_igmp_version", "3", "mcast_mld_version", "2", "mcast_query_use_ifaddr", "1", *times]
     run(["ip", "link", "set", BRIDGE, "type", "bridge", *words, "mcast_querier", "1"])

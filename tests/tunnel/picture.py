@@ -152,7 +152,7 @@ def state(host: Host) -> dict[str, str]:
             ["ip", "-6", "route", "show", "table", "all"],
             ["ip", "-br", "link"],
             ["nft", "list", "ruleset"],
-            ["ls", "-lin", "/etc/resolv.conf"],
+            ["stat", "--format", "%i %N %A %h %u %g %s", "/etc/resolv.conf"],  # not when: that has minutes
             ["sh", "-c", "ls /etc | grep -i resolv; ls -A /run/caetun 2>/dev/null || true"],
             ["cat", "/etc/resolv.conf"],
         )
@@ -172,10 +172,21 @@ def _sysctls() -> dict[str, str]:
     return found
 
 
-def differences(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
-    """What is not as it was."""
-    names = {*before, *after}
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+class Before:
+    """Hosts as they are now."""
+
+    def __init__(self, *hosts: Host) -> None:
+        self._states = {host: state(host) for host in hosts}
+
+    def differences(self) -> dict[str, tuple[str | None, str | None]]:
+        """What is not as it was on any of them."""
+        found: dict[str, tuple[str | None, str | None]] = {}
+        for host, before in self._states.items():
+            after = state(host)
+            for name in {*before, *after}:
+                if before.get(name) != after.get(name):
+                    found[f"{host.name}: {name}"] = before.get(name), after.get(name)
+        return found
 
 
 # what crosses the cable

@@ -25,7 +25,7 @@ from tests.tunnel.show import show
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping", "ip")
 
-SECRETS: Final = {"alice": bytes(range(20)), "bob": bytes(range(20, 40))}
+SECRETS: Final = {"alice": bytes(range(20)), "bob": bytes(range(20, 40)), "carol": bytes(range(40, 60))}
 _SOURCES: Final = str(Path(caetun.__file__).parents[1])
 _REFUSED: Final = 5
 """Exit status."""
@@ -56,15 +56,23 @@ class Hub:
         self.end.wait_for("start")
         return self.end
 
-    def call(self, number: int, *more: str, credentials: str = "", address: bool = True) -> End:
+    def call(
+        self,
+        number: int,
+        *more: str,
+        credentials: str = "",
+        address: bool = True,
+        key: bytes | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "caetun"),
+    ) -> End:
         site = self.sites[number]
         arguments = ["--mode", "tap", "--dev", "tap0", "--connect", f"10.99.{number}.1:4500"]
-        arguments += ["--key", write(site, "/run/key", encode(os.urandom(32)))]
+        arguments += ["--key", write(site, "/run/key", encode(key or os.urandom(32)))]
         arguments += ["--peer", base64.b64encode(public_key(self.key)).decode()]
         arguments += ["--address", f"10.88.0.{number + 2}/24"] if address else []
         if credentials:
             arguments += ["--credentials", write(site, "/run/credentials", credentials)]
-        return End(site, *arguments, *more)
+        return End(site, *arguments, *more, command=command)
 
 
 def encode(key: bytes) -> str:

@@ -19,12 +19,11 @@ from tests.tunnel.picture import (
     SERVER6,
     WEB4,
     WEB6,
+    Before,
     caetun,
-    differences,
     frames,
     picture,
     queries,
-    state,
     tunnel_addresses,
 )
 
@@ -37,7 +36,7 @@ def test_the_picture(lab: Lab, transport: str) -> None:
     scene = picture(lab)
     for interface in ("all", scene.cable.device):
         scene.client.set(f"net.ipv4.conf.{interface}.rp_filter", 1)  # the strict kind, which many hosts have
-    before = state(scene.client), state(scene.server)
+    before = Before(scene.client, scene.server)
     assert scene.curl(WEB4, patience=0.3) == ""
     with frames(scene) as capture:
         server = scene.start_server(*tunnel_addresses(1, [4]), transport=transport)
@@ -52,13 +51,12 @@ def test_the_picture(lab: Lab, transport: str) -> None:
     assert ping(scene.client, SERVER4) == 3  # the local network is still there
     assert "IPv6 is blocked" in client.wait_for("gateway.on")["message"]
     assert (client.stop(), server.stop()) == (0, 0)
-    assert differences(before[0], state(scene.client)) == {}
-    assert differences(before[1], state(scene.server)) == {}
+    assert before.differences() == {}
 
 
 def test_the_picture_with_ipv6(lab: Lab) -> None:
     scene = picture(lab)
-    before = state(scene.client), state(scene.server)
+    before = Before(scene.client, scene.server)
     server = scene.start_server(*tunnel_addresses(1))
     server.wait_for("start")
     client = scene.start_client(*tunnel_addresses(0), "--dns", WEB6, "--kill-switch", to=SERVER6)
@@ -70,15 +68,14 @@ def test_the_picture_with_ipv6(lab: Lab) -> None:
         assert capture.strange() == []
     assert f"from {OUTSIDE6}" in queries(scene.web)
     assert (client.stop(), server.stop()) == (0, 0)
-    assert differences(before[0], state(scene.client)) == {}
-    assert differences(before[1], state(scene.server)) == {}
+    assert before.differences() == {}
 
 
 @pytest.mark.parametrize("mode", [pytest.param("tun", marks=pytest.mark.slow), "tap"])
 def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
     """A client that takes what it is given is given the default route and name servers too."""
     scene = picture(lab)
-    before = state(scene.client), state(scene.server)
+    before = Before(scene.client, scene.server)
     both = ["--mode", mode, "--dev", f"{mode}0", "--negotiation", "server"]
     push = ["--pool-network", "10.8.0.0/24", "--pool-network", "fd88::/64", "--push-gateway", "--push-dns", WEB4]
     server = scene.start_server(*both, *push)
@@ -92,15 +89,14 @@ def test_the_hub_may_ask_for_it(lab: Lab, mode: str) -> None:
         assert capture.strange() == []
     assert f"from {OUTSIDE4}" in queries(scene.web)
     assert (client.stop(), server.stop()) == (0, 0)
-    assert differences(before[0], state(scene.client)) == {}
-    assert differences(before[1], state(scene.server)) == {}
+    assert before.differences() == {}
 
 
 @pytest.mark.parametrize("who", ["hub", "client"])
 def test_a_route_as_wide_as_the_world_does_not_swallow_the_tunnel(lab: Lab, who: str) -> None:
     """0.0.0.0/1 holds the hub's own outer address, too."""
     scene = picture(lab)
-    before = state(scene.client)
+    before = Before(scene.client)
     wide, near = "0.0.0.0/1", "10.1.1.0/25"
     both = ["--dev", "tun0", "--negotiation", "server" if who == "hub" else "off"]
     pushed = ["--push-route", wide, "--push-route", near, "--pool-network", "10.8.0.0/24"]
@@ -118,7 +114,7 @@ def test_a_route_as_wide_as_the_world_does_not_swallow_the_tunnel(lab: Lab, who:
     assert SAID in scene.curl(WEB4)
     assert not client.events("peer.down")
     assert (client.stop(), server.stop()) == (0, 0)
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}
 
 
 def test_what_the_tunnel_does_not_carry_does_not_leak(lab: Lab) -> None:
@@ -140,15 +136,15 @@ def test_what_the_tunnel_does_not_carry_does_not_leak(lab: Lab) -> None:
 @pytest.mark.parametrize(("how", "options"), [("undo", []), ("next start", ["--kill-switch"])], ids=["undo", "start"])
 def test_killed_and_repaired(lab: Lab, how: str, options: Sequence[str]) -> None:
     scene = picture(lab)
-    before = state(scene.client), state(scene.server)
+    before = Before(scene.client, scene.server)
     arguments = [*tunnel_addresses(0, [4]), "--dns", WEB4, *options]
     server = scene.start_server(*tunnel_addresses(1, [4]))
     client = scene.start_client(*arguments)
     client.wait_for("peer.up")
     for end in (client, server):
         end.stop(signal.SIGKILL)
-    left = differences(before[0], state(scene.client))
-    assert {"ip rule", "cat /etc/resolv.conf", "nft list ruleset"} <= left.keys()
+    left = before.differences().keys()
+    assert {f"client: {what}" for what in ("ip rule", "cat /etc/resolv.conf", "nft list ruleset")} <= left
     if how == "undo":
         said = caetun(scene.client, "undo")
         assert "tun0: undone: /etc/resolv.conf" in said
@@ -165,13 +161,12 @@ def test_killed_and_repaired(lab: Lab, how: str, options: Sequence[str]) -> None
             assert SAID in scene.curl()
             assert capture.strange() == []
         assert (client.stop(), server.stop()) == (0, 0)
-    assert differences(before[0], state(scene.client)) == {}
-    assert differences(before[1], state(scene.server)) == {}
+    assert before.differences() == {}
 
 
 def test_a_plain_tunnel_repairs_too_but_leaves_the_kill_switch_of_another(lab: Lab) -> None:
     scene = picture(lab)
-    before = state(scene.client)
+    before = Before(scene.client)
     first = scene.start_client(*tunnel_addresses(0, [4]), "--kill-switch")
     first.wait_for("start")
     first.stop(signal.SIGKILL)
@@ -179,12 +174,12 @@ def test_a_plain_tunnel_repairs_too_but_leaves_the_kill_switch_of_another(lab: L
     assert "caetun undo tun0" in other.ended()[1]
     assert "the kill switch of a tunnel that was killed still holds" in other.said()
     caetun(scene.client, "undo", "tun0")
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}
 
 
 def test_the_kill_switch_holds_while_the_hub_is_away(lab: Lab) -> None:
     scene = picture(lab)
-    before = state(scene.client)
+    before = Before(scene.client)
     # A way past the tunnel, for what would leak: it is there before and after.
     scene.server.set("net.ipv4.ip_forward", 1)
     scene.web.run(["ip", "route", "add", "default", "via", OUTSIDE4])
@@ -207,12 +202,12 @@ def test_the_kill_switch_holds_while_the_hub_is_away(lab: Lab) -> None:
     assert ping(scene.client, SERVER4) == 3
     caetun(scene.client, "undo")
     assert ping(scene.client, WEB4) == 3
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}
 
 
 def test_the_kill_switch_holds_when_the_tunnel_fails(lab: Lab) -> None:
     scene = picture(lab)
-    before = state(scene.client)
+    before = Before(scene.client)
     client = scene.start_client(*tunnel_addresses(0, [4]), "--kill-switch")
     client.wait_for("start")
     scene.client.run(["ip", "link", "delete", "tun0"])
@@ -223,7 +218,7 @@ def test_the_kill_switch_holds_when_the_tunnel_fails(lab: Lab) -> None:
         assert ping(scene.client, WEB4, count=1, wait=0.2) == 0
         assert capture.strange() == []
     caetun(scene.client, "undo")
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}
 
 
 def test_other_networks_and_other_changes_of_the_host_are_lived_with(lab: Lab) -> None:
@@ -247,22 +242,22 @@ def test_a_link_that_resolv_conf_is_stays_one(lab: Lab) -> None:
     scene = picture(lab)
     write(scene.client, "/run/servers", f"nameserver {SERVER4}\n", mode=0o644)
     scene.client.run(["ln", "-sfn", "/run/servers", "/etc/resolv.conf"])
-    before = state(scene.client)
+    before = Before(scene.client)
     client = scene.start_client(*tunnel_addresses(0, [4]), "--dns", WEB4)
     client.wait_for("gateway.dns")
     assert f"nameserver {WEB4}" in scene.client.run(["cat", "/etc/resolv.conf"])
     assert client.stop() == 0
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}
     assert scene.client.run(["readlink", "/etc/resolv.conf"]) == "/run/servers\n"
 
 
 def test_without_permission_nothing_is_changed(lab: Lab) -> None:
     scene = picture(lab)
-    before = state(scene.client)
+    before = Before(scene.client)
     where = ["--connect", f"{SERVER4}:443", "--address", "10.8.0.1/24", *scene.secrets[0]]
     command = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", sys.executable, "-m", "caetun"]
     end = End(scene.client, *where, "--gateway", "--dns", WEB4, command=command)
     status, said = end.ended()
     assert status == 4
     assert "needs root or CAP_NET_ADMIN" in said
-    assert differences(before, state(scene.client)) == {}
+    assert before.differences() == {}

@@ -124,3 +124,11 @@ def test_decoders_are_total(body: bytes) -> None:
     for decode in (configuration.decode, enrolment.decode):
         with contextlib.suppress(Malformed):
             decode(body)
+
+
+@pytest.mark.parametrize("text", ["a\nnameserver 192.0.2.6", "a b", "-a", "", "a..b", ".", "a" * 64, "ä.example"])
+def test_a_domain_is_one_as_it_will_stand_in_a_file_with_others_words(text: str) -> None:
+    with pytest.raises(Malformed):
+        configuration.decode(json.dumps({"type": "push", "serial": 1, "settings": {"domain": [text]}}).encode())
+    good = {"type": "push", "serial": 1, "settings": {"domain": ["_tcp.corp-1.example"]}}
+    assert isinstance(configuration.decode(json.dumps(good).encode()), Push)

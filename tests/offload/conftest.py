@@ -1,8 +1,0 @@
-"""Property tests here are judged by their result, not by how busy the machine is."""
-
-from __future__ import annotations
-
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
