@@ -38,6 +38,7 @@ test: $(VENV)/.test-installed $(VENV)/.system-packages
 
 conformance: $(VENV)/.test-installed $(VENV)/.system-packages
 	$(BIN)/python -m pytest conformance -m "not soak"
+	$(BIN)/python -m pytest tests -m "slow and not soak"
 
 soak: $(VENV)/.test-installed $(VENV)/.system-packages
 	$(BIN)/python -m pytest conformance -m soak -s

@@ -61,6 +61,7 @@ class Outbound:
             return
         if link.full or self._backlog.size:
             self._backlog.put(batch, now)
+            self._life.waits(now)
             return
         if self._life.sent(now):
             self._doubtful.keep(batch, now)  # before it is sealed where it lies

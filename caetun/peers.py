@@ -291,10 +291,13 @@ class Peer:
         if not session.open(pair, record, now, out.frames, controls):
             return []
         self._life.heard(now)
+        delivered = len(out.frames) > before
+        if delivered:
+            self._life.delivered_at = now
         stale: list[KeyPair] = []
         elsewhere = link is not self._journey.link
         # What only tests a link does not say that the far end wants to be reached there (RFC 9000, section 9.1).
-        tests = elsewhere and len(out.frames) == before and bool(controls) and _tests_links(controls)
+        tests = elsewhere and not delivered and bool(controls) and _tests_links(controls)
         if pair is not session.current:
             if pair in session.unconfirmed and session.prefers(pair, now):
                 announce = not self.present
@@ -308,7 +311,7 @@ class Peer:
             self._journey.relieve(now, out)
         if controls:
             stale += self._controls(pair, controls, link, now, out)
-        if self.conversation.held and len(out.frames) > before:
+        if delivered and self.conversation.held:
             self._hold_back(before, out)
         return stale
 

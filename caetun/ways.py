@@ -22,6 +22,9 @@ silence before it (`QUIET_SECONDS`) 1.15 s: the third retransmission of TCP insi
 already (RFC 6298; the next one would come after 3 s). Longer than the round trip by a geostationary satellite."""
 LONG_PATH: Final = 2.0
 """Round trips, as last measured, that an answer may take whatever the seconds say."""
+SUSPECT_SECONDS_MOST: Final = 1.3
+"""What a long path may make of them: a round trip by satellite, twice. One that is longer was measured while something
+was busy or a queue full, and says nothing about how long a dead link is to be waited for."""
 INITIATION_SECONDS: Final = 2.2
 """From an initiation until its link counts as unanswered: as long as a trial."""
 GREETINGS: Final = 5
@@ -254,7 +257,8 @@ class Ways:
     def _suspect_at(self) -> float | None:
         if self.doubted_at is None or self.suspect or self.current is None:
             return None
-        return self.doubted_at + max(SUSPECT_SECONDS, LONG_PATH * self.current.round_trip)
+        patience = min(LONG_PATH * self.current.round_trip, SUSPECT_SECONDS_MOST)
+        return self.doubted_at + max(SUSPECT_SECONDS, patience)
 
     def next_probe(self) -> int:
         """A number for a probe, 32 bits."""

@@ -24,7 +24,7 @@ _AT_MOST: Final = 0.020
 """Seconds, the median."""
 
 
-@pytest.mark.parametrize("carrier", ["udp", "tcp", "wss"])
+@pytest.mark.parametrize("carrier", ["udp", "quic", "tcp", "wss"])
 def test_a_ping_does_not_wait_behind_bulk(lab: Lab, carrier: str) -> None:
     hosts, others = two_hosts(lab, _NARROW), Others()
     ends = start(hosts, [[*arguments, "--transport", carrier] for arguments in tunnel_arguments(hosts)])

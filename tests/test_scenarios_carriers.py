@@ -63,7 +63,7 @@ def test_three_are_raced_and_the_first_is_dead() -> None:
     story = Story("udp", "tcp", "wss")
     story.udp(False)
     story.shell.lines["tcp"].cut = True
-    assert story.until_on("wss", within=1.0) <= 2 * 0.3 + 4 * 0.01 + 0.03 + 0.001
+    assert story.until_on("wss", within=1.0) <= 2 * 0.25 + 4 * 0.01 + 0.03 + 0.001
     story.world.run(3.0)
     assert len(story.client.told("peer.up")) == len(story.hub.told("peer.up")) == 1
     assert share_a_pair(story.client, story.hub)
@@ -187,6 +187,16 @@ def test_there_and_back_twenty_times(loss: float) -> None:
     assert len(story.client.peer._ways) <= 2
     assert len(story.hub.peer._ways) == 1
     assert len(story.client.node.sessions) <= 4
+
+
+def test_a_link_that_is_full_when_it_dies_is_left_too() -> None:
+    story = Story().settled()
+    story.world.flow(story.client, rate=100, seconds=10)
+    story.udp(False)
+    assert story.client.peer.link is not None
+    story.client.peer.link.full = True  # congestion control waits for acknowledgements that do not come
+    story.until_on("tcp", within=STANDSTILL)
+    assert story.client.told("peer.down") == []
 
 
 def test_a_stream_that_is_reset_is_replaced_before_anybody_asks() -> None:

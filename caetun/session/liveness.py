@@ -32,12 +32,16 @@ QUIET_SECONDS: Final = 0.5
 QUIET_AFTER: Final = 0.3
 """Seconds after `QUIET_BATCHES`: a report is on its way. Where the round trip is longer, a probe more does no harm."""
 QUIET_BATCHES: Final = 3
-"""Batches of frames of which the far end hears enough to report at once; fewer may well have no answer."""
-FLOW_SECONDS: Final = 0.25
-"""Between two reports of what has come in: less, and much comes in. If it stops, it has ended, or the link is dead.
-Longer than a busy machine keeps either end waiting, else it hides that the flow was there."""
+"""Batches of frames of which the far end hears enough to report at once; fewer may well have no answer, unless they
+are one themselves: who sends us a lot goes on when it gets its acknowledgements."""
+FLOW_SECONDS: Final = 2 * REPORT_DUE
+"""Between two reports of what has come in: less, and it flows. If it stops, it has ended, or the link is dead. A slow
+flow is reported every `REPORT_DUE`, and a busy machine keeps either end waiting."""
+ANSWER_SECONDS: Final = 0.25
+"""Since frames came in: what is sent so soon answers them (TCP delays an acknowledgement by 0.2 s at most)."""
 CALM_SECONDS: Final = 10.0
-"""After a doubt that was unfounded, until fewer batches may cause another: one-way traffic may be that sparse."""
+"""After a doubt that was unfounded, until fewer batches that answer nothing may cause another: one-way traffic may be
+that sparse."""
 UNANSWERED_GRACE: Final = 5.0
 """Seconds beyond the keepalive interval that data may go unanswered before we ask for a new handshake."""
 
@@ -76,12 +80,13 @@ class Liveness:
 
     __slots__ = (
         "_batches",
-        "_calm_until",
         "_dead_after",
         "_enough_at",
         "_flow_at",
         "_keepalive",
+        "_relieved_at",
         "_unanswered_after",
+        "delivered_at",
         "heard_at",
         "lifetime",
         "overdue_since",
@@ -99,13 +104,15 @@ class Liveness:
         self._unanswered_after = timing.unanswered_after
         self._dead_after = timing.dead_after
         self.sent_at = self.heard_at = 0.0
+        self.delivered_at = -math.inf
+        """When frames came in last."""
         self.rekey_at = 0.0
         """When new keys are due."""
         self._batches = 0
-        self._enough_at = self._calm_until = 0.0
-        self.reported_at = self._flow_at = -math.inf
+        self._enough_at = 0.0
+        self.reported_at = self._flow_at = self._relieved_at = -math.inf
         self.unanswered_since: float | None = None
-        """When frames were sent first since anything was heard."""
+        """When frames were sent, or had to wait, first since anything was heard."""
         self.unreported_since: float | None = None
         """When frames were sent first since the far end reported."""
         self.overdue_since: float | None = None
@@ -120,20 +127,25 @@ class Liveness:
     def sent(self, now: float) -> bool:
         """A record with frames goes out; returns whether into a silence that is too long. Hot: once a batch."""
         self.sent_at = now
-        silent = False
-        if self.unanswered_since is None:
-            self.unanswered_since = now
-            self._batches = 1
-        else:
-            silent = now >= self.unanswered_since + QUIET_SECONDS
-            if self._batches < QUIET_BATCHES:
-                self._batches += 1
-                self._enough_at = now
         if self.unreported_since is None:
             self.unreported_since = now
         elif self.overdue_since is None and now >= self.unreported_since + REPORT_DUE:
             self.overdue_since = now
-        return silent
+        return self.waits(now)
+
+    def waits(self, now: float) -> bool:
+        """Frames were sent, or would have been if the link were not full; returns as `sent`. Hot: once a batch.
+
+        What fills a link should have an answer, too: a dead one stays full, and then nothing is sent any more.
+        """
+        if self.unanswered_since is None:
+            self.unanswered_since = self._enough_at = now
+            self._batches = QUIET_BATCHES if now < self.delivered_at + ANSWER_SECONDS else 1
+            return False
+        if self._batches < QUIET_BATCHES:
+            self._batches += 1
+            self._enough_at = now
+        return now >= self.unanswered_since + QUIET_SECONDS
 
     def heard(self, now: float) -> None:
         """An authentic record, or a new key pair. Hot: once a record."""
@@ -154,7 +166,7 @@ class Liveness:
         """A doubt about the link was unfounded."""
         self.unanswered_since = None
         self._flow_at = -math.inf
-        self._calm_until = now + CALM_SECONDS
+        self._relieved_at = now
 
     def moved(self) -> None:
         """What was sent by another link says nothing about this one."""
@@ -169,8 +181,9 @@ class Liveness:
         flow = self.heard_at + QUIET_SECONDS if self.heard_at < self._flow_at + FLOW_SECONDS else None
         if self.unanswered_since is None:
             return flow
-        at = self.unanswered_since + QUIET_SECONDS
-        at = max(at, self._calm_until if self._batches < QUIET_BATCHES else self._enough_at + QUIET_AFTER)
+        few = self._batches < QUIET_BATCHES
+        not_before = self._relieved_at + CALM_SECONDS if few else self._enough_at + QUIET_AFTER
+        at = max(self.unanswered_since + QUIET_SECONDS, not_before)
         return at if flow is None else min(at, flow)
 
     @property

@@ -5,8 +5,9 @@
       +---cancelled---+--------------------+             |
     failed <----------+--------failed------+-------------+ lost
 
-- Nothing works yet: a race from the top, each rung a little after the one before, or at once if all before have failed.
-  Who is up first ends it for rungs that are no better; better ones go on.
+- Nothing works yet: a race from the top, each rung a little after the one before, or at once if one has failed. What
+  drops the best rung may well drop its kin: one of each family comes first. Who is up first ends it for rungs that are
+  no better; better ones go on.
 - All have failed: the race begins again after a pause that grows, for ever.
 - A worse rung is up: better ones are tried again in the background, each after a pause of its own that grows.
 - The rung in use is silent or gone: all others at once.
@@ -22,8 +23,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 # chosen by us
-STAGGER: Final = 0.3
-"""Seconds between two rungs of a race: a good path has answered by then (RFC 8305, section 5: 0.1 to 2)."""
+STAGGER: Final = 0.25
+"""Seconds between two rungs of a race: a good path has answered by then (RFC 8305, section 5: 0.25 of 0.1 to 2)."""
 RACE_PAUSE: Final = 1.0
 """Seconds until the race begins again after all rungs have failed; twice as long each time."""
 RACE_PAUSE_MOST: Final = 30.0
@@ -50,6 +51,8 @@ class Rung(NamedTuple):
     """Lower is preferred."""
     text: str
     """For people: `wss hub:443`."""
+    family: str = ""
+    """Those of one family are likely to fail together: by UDP to one host, say (RFC 8305, section 4, has addresses)."""
 
 
 class Phase(enum.StrEnum):
@@ -78,6 +81,8 @@ class Status:
     pause: float = BETTER_PAUSE
     retry_at: float = 0.0
     """Not before then is it tried in the background."""
+    told: bool = False
+    """Whether a person knows why it failed; it was not up since."""
 
 
 class Orders(NamedTuple):
@@ -138,6 +143,8 @@ class Ladder:
             self.lost(now, why or "lost")
         elif status.phase in UNDER_WAY:
             self._fail(status, now, why or f"no answer in {now - status.since:.1f} s")
+            self._next_at = min(self._next_at, now)
+            self._tell_failed(status)
             self._all_failed(now)
 
     def up(self, rung: Rung, now: float) -> None:
@@ -236,10 +243,17 @@ class Ladder:
         return [status.rung for status in due]
 
     def _race(self, now: float, stagger: float) -> None:
-        """Try all rungs that are not being tried, best first; not the one in use."""
+        """Try all rungs that are not being tried, the best of each family first; not the one in use."""
         self._again_at, self._stagger, self._next_at = None, stagger, now
         taken = (*UNDER_WAY, Phase.UP)
-        self._queue = [status for status in self._statuses.values() if status.phase not in taken]
+        families = {status.rung.family for status in self._statuses.values() if status.phase in taken}
+        first: list[Status] = []
+        later: list[Status] = []
+        for status in self._statuses.values():
+            if status.phase not in taken:
+                (later if status.rung.family in families else first).append(status)
+                families.add(status.rung.family)
+        self._queue = first + later
 
     @staticmethod
     def _enter(status: Status, phase: Phase, now: float) -> None:
@@ -265,7 +279,13 @@ class Ladder:
         self._pause = min(2 * self._pause, RACE_PAUSE_MOST)
         self._tell("nobody answers: " + self._reasons(self._statuses.values()))
 
+    def _tell_failed(self, status: Status) -> None:
+        """A better rung than the one in use has turned out to fail, too: told once, not at each try."""
+        if self._up is not None and status.rung.rank < self._up.rung.rank and not status.told:
+            self._tell(f"not via {self._reasons([status])}")
+
     def _tell_up(self, status: Status) -> None:
+        status.told = False
         better = [other for other in self._statuses.values() if other.rung.rank < status.rung.rank]
         reasons = self._reasons(better)
         self._told = ""
@@ -273,7 +293,11 @@ class Ladder:
 
     @staticmethod
     def _reasons(statuses: Iterable[Status]) -> str:
-        return "; ".join(f"{status.rung.text}: {status.why}" for status in statuses if status.phase is Phase.FAILED)
+        """Why those of them failed that did, for a person."""
+        failed = [status for status in statuses if status.phase is Phase.FAILED]
+        for status in failed:
+            status.told = True
+        return "; ".join(f"{status.rung.text}: {status.why}" for status in failed)
 
     def _tell(self, line: str) -> None:
         """A line for the log, unless it says what the last one did."""

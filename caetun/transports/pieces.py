@@ -77,7 +77,9 @@ class _Unfinished:
 class Assembler:
     """Puts records together out of datagrams from any number of far ends."""
 
-    def __init__(self, drops: Drops, sessions: Sessions) -> None:
+    def __init__(self, drops: Drops, sessions: Sessions, gap: int = 0) -> None:
+        """`gap`: bytes between two datagrams of a burst that are of neither."""
+        self._gap = gap
         self._drops = drops
         self._sessions = sessions
         self._unfinished: OrderedDict[tuple[Hashable, int, int], _Unfinished] = OrderedDict()
@@ -92,7 +94,7 @@ class Assembler:
     def burst(
         self, source: Hashable, view: memoryview, size: int, now: float, into: tuple[list[Record], list[bytes]]
     ) -> None:
-        """Take in datagrams of one source, one after the other in `view`, each `size` bytes, the last maybe shorter.
+        """Take in datagrams of one source in `view`, one every `size` bytes, the last maybe shorter.
 
         Appends records (their bodies may be views on `view`) to the first list of `into`, all that is of another
         type than a record to the second. Hot: the usual burst is one record, or a single datagram.
@@ -117,7 +119,7 @@ class Assembler:
         self, source: Hashable, view: memoryview, size: int, now: float, into: tuple[list[Record], list[bytes]]
     ) -> None:
         """A burst of several datagrams: whole records are joined at once, the rest is taken one by one."""
-        length = len(view)
+        length, whole = len(view), size - self._gap
         total = -(-length // size)
         kinds, pieces = bytes(view[::size]), bytes(view[PIECE_AT::size])
         lows, reserved = bytes(view[COUNTER_LOW_AT::size]), bytes(view[_RESERVED_AT::size])
@@ -137,13 +139,13 @@ class Assembler:
             ):
                 session, counter = SESSION_AND_COUNTER.unpack_from(view, at + SESSION_AT)
                 if session in self._sessions:
-                    bodies = [view[start + HEADER_SIZE : start + size] for start in range(at, after * size, size)]
+                    bodies = [view[start + HEADER_SIZE : start + whole] for start in range(at, after * size, size)]
                     into[0].append(Record(session, counter, b"".join(bodies)))
                 else:
                     self._drops.count(DropReason.RECORD_UNKNOWN_SESSION, count)
                 number = after
                 continue
-            self._single(source, view[at : at + size], now, into)
+            self._single(source, view[at : at + whole], now, into)
             number += 1
 
     def _single(self, source: Hashable, view: memoryview, now: float, into: tuple[list[Record], list[bytes]]) -> None:

@@ -7,6 +7,7 @@ quic_connection.py  aioquic, and the fast way past it
 quic_packets.py     bytes of packets
 quic_recovery.py    what is in flight, lost, acknowledged
 quic_tls.py, quic_words.py   how it is set up, and what its end means
+quic_late.py        aioquic, without what it rarely needs
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
+import caetun.transports.quic_late  # noqa: F401  # before whatever imports aioquic
 from caetun.errors import NetworkError
 from caetun.transports.base import Context, Endpoint, Link, Target
 from caetun.transports.mmsg import address_of, source_of

@@ -11,6 +11,7 @@ and `tests/transports/test_quic_packets.py` holds the two ways against each othe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from aioquic.quic import events
@@ -28,6 +29,7 @@ from caetun.transports.quic_keys import Keyring
 from caetun.transports.quic_owner import Owner
 from caetun.transports.quic_packets import (
     DATAGRAM,
+    GAP,
     LONG_HEADER,
     MAX_PACKETS,
     Opened,
@@ -74,11 +76,6 @@ class Connection:
         self.over = False
 
     @property
-    def hurried(self) -> bool:
-        """Whether the next deadline is one that should not be missed by milliseconds."""
-        return self.recovery.paced_at is not None or self._received.hurried
-
-    @property
     def overhead(self) -> int:
         """Bytes of a datagram that are not the message."""
         return overhead(len(self.quic._peer_cid.cid))
@@ -114,7 +111,7 @@ class Connection:
     def send(self, messages: list[Buffer], now: float, probe: bool = False) -> list[Buffer]:
         """Send messages of equal size, the last maybe shorter, two parts each. Returns those that must wait. Hot.
 
-        `Owner.room` says when to try again. `probe`: whatever the windows say, and its loss means nothing.
+        Try again when something has come in. `probe`: whatever the windows say, and its loss means nothing.
         """
         quic, keys = self.quic, self._keys
         if keys is None or self.over:
@@ -122,14 +119,15 @@ class Connection:
         keys.renew(now)
         if len(messages) == 2 and not probe and self._received.urgent(now) and self._send_with_ack(keys, messages, now):
             return []
-        size = self.overhead + len(messages[0]) + len(messages[1])
+        cid = quic._peer_cid.cid
+        size = overhead(len(cid)) + len(messages[0]) + len(messages[1])
         at, total = 0, len(messages)
         while at < total:
             count = 1 if probe and self._path.is_validated else self._allowed(size, (total - at) // 2, now)
             if not count:
                 break
             stop = at + 2 * count
-            packets, _ = keys.sealer.seal(messages[at:stop], quic._peer_cid.cid, quic._packet_number, quic._spin_bit)
+            packets, _ = keys.sealer.seal(messages[at:stop], cid, quic._packet_number, quic._spin_bit)
             self._sent(packets, size, count, now, probe)
             at = stop
         return messages[at:]
@@ -151,10 +149,13 @@ class Connection:
 
     def _sent(self, packets: memoryview, size: int, count: int, now: float, probe: bool) -> None:
         """Packets leave: account for them."""
-        last = len(packets) - (count - 1) * size
-        burst = Burst(self.quic._packet_number, count, size, last, now, probe)
-        self.recovery.burst_sent(burst, self._received.space)
-        self.recovery.tell(self.quic, burst)
+        quic, received, total = self.quic, self._received, len(packets)
+        burst = Burst(quic._packet_number, count, size, total - (count - 1) * size, now, probe)
+        self.recovery.burst_sent(burst, received.space)
+        # What aioquic has to know of packets that are sent past it.
+        quic._packet_number += count
+        quic._network_paths[0].bytes_sent += total
+        received.answered(now)
         self._udp.send_burst([packets], size, self._owner, count)
 
     def _allowed(self, size: int, wanted: int, now: float) -> int:
@@ -205,10 +206,11 @@ class Connection:
         if self._keys is None or source != self._source:
             for packet in apart(bursts):
                 self._slowly(packet, source, now)
-            return
-        for view, size in joined(bursts):
-            for at in range(0, len(view), MAX_PACKETS * size):
-                self._quickly(view[at : at + MAX_PACKETS * size], size, now)
+        else:
+            for view, size in joined(bursts):
+                for at in range(0, len(view), MAX_PACKETS * size):
+                    self._quickly(view[at : at + MAX_PACKETS * size], size, now)
+        self._owner.delivered()
 
     def _quickly(self, view: memoryview, size: int, now: float) -> None:
         """Open short headers at once; what cannot be opened so goes to aioquic."""
@@ -239,14 +241,14 @@ class Connection:
         if not self._path.is_validated:
             self._path.bytes_received += len(view)
         numbers, length, start = opened.numbers, opened.size, 0
-        for failed in (*opened.failed, len(numbers)):
-            if failed > start:
-                messages = opened.messages[start * length : failed * length]
-                self._deliver(numbers[start:failed], messages, length, now)
-            start = failed + 1
         if not opened.failed:
+            self._deliver(numbers, opened.messages, length, now)
             self._received.spin(numbers[-1], opened.spin)
             return
+        for failed in (*opened.failed, len(numbers)):
+            if failed > start:
+                self._deliver(numbers[start:failed], opened.run(start, failed), length, now)
+            start = failed + 1
         others = dict(opened.others)
         for place in opened.failed:
             if self.over:
@@ -261,13 +263,14 @@ class Connection:
         """Messages of packets with these numbers, unless they came before."""
         received = self._received
         if isinstance(numbers, range) and received.misses(numbers):
-            received.mark(numbers, now)
+            received.mark(numbers, now, len(messages))
             self._owner.received(messages, size, now)
             return
         for place, number in enumerate(numbers):
             if number not in received:
-                received.mark(range(number, number + 1), now)
-                self._owner.received(messages[place * size : (place + 1) * size], size, now)
+                message = messages[place * size : (place + 1) * size - GAP]
+                received.mark(range(number, number + 1), now, len(message))
+                self._owner.received(message, size, now)
 
     def _other(self, payload: bytes, cid: bytes, number: int, now: float) -> None:
         """A packet that we could open holds more or else than a message: mostly an acknowledgement."""
@@ -283,7 +286,7 @@ class Connection:
         except Exception:  # as in `_slowly`
             self._udp.drops.count(DropReason.QUIC_MALFORMED)
             eliciting = True
-        received.mark(range(number, number + 1), now, eliciting)
+        received.mark(range(number, number + 1), now, len(payload) if eliciting else 0)
         self._stirred = True
         self._follow(now)
 
@@ -294,15 +297,14 @@ class Connection:
             return False
         ranges, delay, message = read
         space = self._received.space
-        self._received.mark(range(number, number + 1), now, eliciting=bool(message))
+        self._received.mark(range(number, number + 1), now, len(message))
         before = len(space.sent_packets)
         seconds = delay * 2**self.quic._remote_ack_delay_exponent / 1e6
-        self.recovery.on_ack_received(ack_rangeset=ranges, ack_delay=seconds, now=now, space=space)
+        self.recovery.acknowledged(ranges, seconds, now, space)
         if len(space.sent_packets) != before:  # aioquic may have something to send again
             self._stirred = True
         if message:
             self._owner.received(message, len(message), now)
-        self._owner.room(now)
         return True
 
     def _slowly(self, packet: Buffer, source: bytes, now: float) -> None:
@@ -339,8 +341,6 @@ class Connection:
             self._keys.renew(now)
         if quic._network_paths and self._path.addr != self.address:
             self._moved()
-        if self._keys is not None:
-            self._owner.room(now)
 
     def _take_events(self, now: float) -> None:
         while not self.over and (event := self.quic.next_event()) is not None:
@@ -368,10 +368,16 @@ class Connection:
 
     # time
 
+    def soon(self) -> float:
+        """When to call `tick` for what comes within milliseconds; infinity if there is no such thing. Cheap."""
+        return inf if self.over else self.recovery.soon(self._received.space)
+
     def next_deadline(self) -> float | None:
         """When to call `tick` next, monotonic seconds; None if nothing is under way."""
         if self.over:
             return None
+        if self._keys is not None:
+            self._received.tell_idle()
         due = self.quic.get_timer()
         if self._keys is not None:
             asked = self._received.heard_at + KEEPALIVE_SECONDS
@@ -386,12 +392,15 @@ class Connection:
         if self._keys is not None and now >= self._received.heard_at + KEEPALIVE_SECONDS:
             self._received.heard_at = now
             quic.send_ping(0)
+            self._stirred = True
+        if self._keys is not None:
+            self.settle(now)  # what is due for us is not for aioquic any more
+            self._received.tell_idle()
         due = quic.get_timer()
         if due is not None and now >= due:
             quic.handle_timer(now)
+            self._stirred = True
         if quic._close_event is None:
             self.settle(now)
-            self.flush(now)
-        self._received.acknowledged(now)
         self.recovery.paced_at = None
         self._follow(now)

@@ -31,7 +31,7 @@ from caetun.transports.base import Arrivals, Context, Reactor, Sessions
 from caetun.transports.mmsg import address_of
 from caetun.transports.pieces import Assembler
 from caetun.transports.quic_link import MAX_STRANGER_BYTES, QuicLink
-from caetun.transports.quic_packets import CID_SIZE, LONG_HEADER, apart, cid_of
+from caetun.transports.quic_packets import CID_SIZE, GAP, LONG_HEADER, apart, cid_of
 from caetun.transports.quic_tls import without_streams
 from caetun.transports.udp_endpoint import UdpEndpoint
 from caetun.transports.udp_link import Elsewhere
@@ -58,7 +58,7 @@ class QuicEndpoint:
         """Has started when it is made: the socket has."""
         self.udp = udp
         self.context = context
-        self.assembler = Assembler(context.drops, context.sessions)
+        self.assembler = Assembler(context.drops, context.sessions, GAP)
         self._server: QuicConfiguration | None = None
         self._routes: dict[bytes, QuicLink] = {}
         """By connection id, and by what clients call us before they know one."""

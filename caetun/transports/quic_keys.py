@@ -34,13 +34,20 @@ class Keyring:
     def renew(self, now: float) -> None:
         """Change the keys if they are worn, or somebody wants it; see what aioquic has changed. Cheap: once a burst."""
         pair = self._pair
+        if (
+            self.sealer.sealed < KEY_PACKETS
+            and not pair._update_key_requested
+            and pair.send.aead is self.sealer.origin
+            and pair.recv.aead is self._opener.origin
+        ):
+            return
         if self.sealer.sealed >= KEY_PACKETS and self._quic._handshake_confirmed:
             pair.update_key()
         if pair._update_key_requested:
             pair._update_key("local_update")
-        if self.sealer.stale(pair.send):
+        if pair.send.aead is not self.sealer.origin:
             self.sealer = Sealer(pair.send)
-        if self._opener.stale(pair.recv):
+        if pair.recv.aead is not self._opener.origin:
             self._former, self._opener = self._opener, Opener(pair.recv)
             self._former_until = now + FORMER_PTOS * self._quic._loss.get_probe_timeout()
 

@@ -37,8 +37,9 @@ MAX_STRANGER_MESSAGES: Final = 16
 """Messages that nobody answers before a stranger is sent away; the longest handshake message has 4 pieces."""
 MAX_STRANGER_BYTES: Final = 1 << 16
 """Bytes taken in of a handshake: ten times what one takes, and little against what aioquic would keep of it."""
-TIMER_COARSE: Final = 0.008
-"""Seconds: while a timer comes so soon, nobody looks for a sooner one, unless the connection is in a hurry."""
+TIMER_COARSE: Final = 0.02
+"""Seconds: while a timer comes so soon, nobody looks for a sooner one but those of `Connection.soon`: what else can
+become due is a probe timeout, at least the 25 ms after a packet that the far end may take for its acknowledgement."""
 TIMER_SLACK: Final = 0.0005
 """Seconds by which a timer may come early: it is not set anew for less."""
 
@@ -57,6 +58,8 @@ class QuicLink:
         self._strange_messages = 0
         self.connection = Connection(quic, self, home.udp, address)
         self._assembler: Assembler = home.assembler
+        self._arrived: tuple[list[Record], list[bytes]] = [], []
+        """Records and other messages that the core has not been given yet."""
         self._queue: deque[list[Buffer]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -159,7 +162,7 @@ class QuicLink:
                 self._queue.append(rest)
                 self._was_full = True
 
-    def room(self, now: float) -> None:
+    def _send_waiting(self, now: float) -> None:
         """More may be sent, perhaps."""
         queue = self._queue
         while queue:
@@ -174,7 +177,7 @@ class QuicLink:
         if self.connection.over:
             return
         if self._queue:
-            self.room(now)
+            self._send_waiting(now)
         self.connection.settle(now)
         if self._was_full and not self.full:
             self._was_full = False
@@ -204,9 +207,14 @@ class QuicLink:
 
     def received(self, messages: memoryview, size: int, now: float) -> None:
         """Messages have come in. Hot: once a burst."""
-        records: list[Record] = []
-        others: list[bytes] = []
-        self._assembler.burst(self, messages, size, now, (records, others))
+        self._assembler.burst(self, messages, size, now, self._arrived)
+
+    def delivered(self) -> None:
+        """Give the core what has come in, in one go: the host then answers several bursts by one frame."""
+        records, others = self._arrived
+        if not records and not others:
+            return
+        self._arrived = [], []
         if records:
             self._context.arrivals.records(self, records)
         if others:
@@ -214,7 +222,7 @@ class QuicLink:
             if not self.proven:
                 self._strange_messages += len(others)
                 if self._strange_messages > MAX_STRANGER_MESSAGES:
-                    self.send_away(now)
+                    self.send_away(time.monotonic())
 
     def known_as(self, cid: bytes, known: bool) -> None:
         """The far end may use this connection id from now on, or no more."""
@@ -230,6 +238,7 @@ class QuicLink:
 
     def ended(self, why: str) -> None:
         """The connection is over."""
+        self.delivered()
         known = self.waiter is None and self.proven
         self._gone(why)
         if known:
@@ -249,6 +258,7 @@ class QuicLink:
     def _gone(self, why: str) -> None:
         """Give everything back."""
         self._queue.clear()
+        self._arrived = [], []
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -260,10 +270,10 @@ class QuicLink:
 
     def _arm(self, now: float) -> None:
         """Set the timer, unless it comes early enough anyway."""
-        soon = self._timer is not None and self._timer_at <= now + TIMER_COARSE
-        if soon and not self.connection.hurried:
+        soon, coarse = self.connection.soon(), now + TIMER_COARSE
+        if self._timer is not None and self._timer_at <= min(coarse, soon + TIMER_SLACK):
             return
-        due = self.connection.next_deadline()
+        due = soon if soon < coarse else self.connection.next_deadline()
         if not self.proven and not self.connection.over:
             due = self._prove_by if due is None else min(due, self._prove_by)
         if due is None:

@@ -14,10 +14,10 @@ class Owner(Way, Protocol):
         """The handshake is over: messages may be sent."""
 
     def received(self, messages: memoryview, size: int, now: float) -> None:
-        """Messages side by side, each `size` bytes, the last maybe shorter. The view ends with the call."""
+        """Messages, one every `size` bytes with `quic_packets.GAP` between two, the last maybe shorter."""
 
-    def room(self, now: float) -> None:
-        """More may be sent, perhaps."""
+    def delivered(self) -> None:
+        """Those are all for now: nothing more is at hand."""
 
     def ended(self, why: str) -> None:
         """The connection is over, not by `close`."""

@@ -6,13 +6,12 @@ time: duplicates, ranges to acknowledge, idle timer, spin bit.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from aioquic._buffer import Buffer as QuicBuffer
-from aioquic.buffer import encode_uint_var
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import pull_ack_frame
-from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import MAX_ACK_RANGES, QuicPacketSpace
 from aioquic.tls import Epoch
 
@@ -22,18 +21,29 @@ from caetun.transports.quic_packets import DATAGRAM
 _ACK: Final = 2
 """Type of an ACK frame without ECN counts (RFC 9000 section 19.3)."""
 
-SIMPLE_ACK: Final = 1 + 3 * 8 + 1
-"""Bytes that an ACK frame of one range has at most."""
+_ACK_FRAME: Final = Struct(">BQIBI")
+"""Type, largest number, delay, further ranges, length of the range less one: integers of 1, 4 and 8 bytes."""
+_OF_FOUR: Final = 2 << 30
+_OF_EIGHT: Final = 3 << 62
+"""What the two highest bits of an integer say of its length (RFC 9000 section 16); only types must be short."""
+_MOST_OF_FOUR: Final = (1 << 30) - 1
+
+SIMPLE_ACK: Final = _ACK_FRAME.size
+"""Bytes of an ACK frame of one range."""
 
 # chosen by us
 ACK_AFTER: Final = 2
 """Packets in one wake-up that are acknowledged at its end, not later (RFC 9000 section 13.2.2)."""
+ACK_BYTES: Final = 2400
+"""In fewer bytes, packets wait like a lone one: what is answered small (TCP's acknowledgements) is not congestion, and
+each acknowledgement costs both ends as much as twenty packets of a burst. Two full packets, as TCP counts."""
 ACK_PACKETS: Final = 64
 """Packets acknowledged at once in any case: a burst and a half."""
 ACK_SECONDS: Final = 0.001
 """Between two acknowledgements of fewer packets: what a timer of the event loop is worth."""
 ACK_DELAY: Final = 0.008
-"""Seconds that a lone packet waits for its acknowledgement: less than the 25 ms announced, more than answers take."""
+"""Seconds that a lone packet, or a few small ones, wait for an acknowledgement: less than the 25 ms announced, more
+than answers take."""
 
 
 class PacketWindow:
@@ -91,18 +101,20 @@ class Received:
         self._window = PacketWindow()
         self._waiting = 0
         """Packets since the last acknowledgement that ask for one."""
+        self._bytes = 0
+        """Of these."""
         self._gap = False
         """Whether one is missing before one of these."""
         self._acknowledged_at = 0.0
         self.heard_at = 0.0
         """When the far end was last heard, or asked for a sign of life."""
-        self.hurried = False
-        """Whether an acknowledgement waits for others, for less than a timer's usual imprecision."""
+        self._idle_from = 0.0
+        """When silence began to count (RFC 9000 section 10.1)."""
 
     def take_over(self, now: float) -> None:
         """From now on packet numbers are told apart here, for aioquic as well."""
         self.space = self._quic._spaces[Epoch.ONE_RTT]
-        self.heard_at = now
+        self.heard_at = self._idle_from = now
         for number in sorted(self.space.received_packets._received):
             self._window.add(number)
         self.space.received_packets = self._window  # type: ignore[assignment]  # it has what aioquic asks of its own
@@ -115,28 +127,40 @@ class Received:
         """Whether none of these has come in before."""
         return self._window.misses(numbers.start, numbers.stop)
 
-    def mark(self, numbers: range, now: float, eliciting: bool = True) -> None:
-        """Packets have come in; `eliciting`: which ask for an acknowledgement. Hot: once a burst."""
-        quic, space = self._quic, self.space
-        self.heard_at = now
+    def mark(self, numbers: range, now: float, size: int) -> None:
+        """Packets have come in; `size`: bytes of frames in them that ask for an acknowledgement. Hot: once a burst."""
+        space = self.space
+        self.heard_at = self._idle_from = now
         self._window.add_run(numbers.start, numbers.stop)
         space.ack_queue.add(numbers.start, numbers.stop)
         if len(space.ack_queue) > MAX_ACK_RANGES:
             space.ack_queue.shift()
-        if eliciting:
+        if size:
             self._waiting += len(numbers)
+            self._bytes += size
             self._gap = self._gap or numbers.start != space.largest_received_packet + 1
             if space.ack_at is None:
                 space.ack_at = now + ACK_DELAY
         if numbers.stop > space.largest_received_packet:
             space.largest_received_packet, space.largest_received_time = numbers.stop - 1, now
             space.expected_packet_number = max(space.expected_packet_number, numbers.stop)
-        quic._close_at = now + quic._idle_timeout()
-        quic._ack_eliciting_sent_since_receipt = False
+        self._quic._ack_eliciting_sent_since_receipt = False
+
+    def answered(self, now: float) -> None:
+        """A packet that asks for an acknowledgement has been sent: silence counts from the first one on."""
+        if not self._quic._ack_eliciting_sent_since_receipt:
+            self._quic._ack_eliciting_sent_since_receipt = True
+            self._idle_from = now
+
+    def tell_idle(self) -> None:
+        """Have aioquic's timer know since when there has been silence; before it is looked at."""
+        quic = self._quic
+        quic._close_at = max(quic._close_at or 0.0, self._idle_from + quic._idle_timeout())
 
     def marked_elsewhere(self, now: float) -> None:
         """aioquic has taken in a packet itself."""
         self._waiting += 1
+        self._bytes += ACK_BYTES // 2
         self.heard_at = now
 
     def spin(self, number: int, bit: bool) -> None:
@@ -150,19 +174,18 @@ class Received:
         """Whether an acknowledgement should leave now that nothing more is waiting.
 
         Under load one wake-up follows the other, and each acknowledgement wakes the far end up: then `ACK_PACKETS` are
-        acknowledged together, or what has come after `ACK_SECONDS`; see `hurried`.
+        acknowledged together, or what has come after `ACK_SECONDS`.
         """
         due = self.space.ack_at
         if due is None:
             return False
         if self._gap or self._waiting >= ACK_PACKETS or now >= due:
             return True
-        if self._waiting < ACK_AFTER:
+        if self._waiting < ACK_AFTER or self._bytes < ACK_BYTES:
             return False
         if now - self._acknowledged_at >= ACK_SECONDS:
             return True
         self.space.ack_at = min(due, self._acknowledged_at + ACK_SECONDS)
-        self.hurried = True
         return False
 
     def simple_ack(self, now: float) -> bytes:
@@ -175,31 +198,43 @@ class Received:
             return b""
         (received,) = space.ack_queue
         delay = int((now - (space.largest_received_time or now)) * 1e6) >> self._quic._local_ack_delay_exponent
-        fields = received.stop - 1, delay, 0, received.stop - 1 - received.start
+        largest = received.stop - 1
+        more = largest - received.start
+        if more > _MOST_OF_FOUR:
+            return b""
         space.ack_at = None
-        return bytes((_ACK,)) + b"".join(map(encode_uint_var, fields))
+        return _ACK_FRAME.pack(_ACK, _OF_EIGHT | largest, _OF_FOUR | min(delay, _MOST_OF_FOUR), 0, _OF_FOUR | more)
 
     def acknowledged(self, now: float) -> None:
         """An acknowledgement has left, if one was due."""
         if self._waiting and self.space.ack_at is None:
-            self._waiting, self._gap, self.hurried = 0, False, False
+            self._waiting, self._bytes, self._gap = 0, 0, False
             self._acknowledged_at = now
 
 
-def read_ack(payload: bytes) -> tuple[RangeSet, int, memoryview] | None:
+def read_ack(payload: bytes) -> tuple[list[range], int, memoryview] | None:
     """What a packet acknowledges, the delay as it is encoded, and the message that stands behind it or nothing.
 
     None if the packet holds anything else: an ACK frame, and maybe one DATAGRAM frame to the packet's end, is all.
     """
     if payload[0] != _ACK:
         return None
+    if len(payload) >= SIMPLE_ACK:  # mostly one of ours, as `Received.simple_ack` writes it
+        _, largest, delay, further, more = _ACK_FRAME.unpack_from(payload)
+        largest, delay, more = largest - _OF_EIGHT, delay - _OF_FOUR, more - _OF_FOUR
+        if not further and 0 <= more <= largest and more <= _MOST_OF_FOUR and 0 <= delay <= _MOST_OF_FOUR:
+            rest = memoryview(payload)[SIMPLE_ACK:]
+            return _with_message([range(largest - more, largest + 1)], delay, rest)
     buffer = QuicBuffer(data=payload)
     buffer.seek(1)
     try:
         ranges, delay = pull_ack_frame(buffer)
     except ValueError:
         return None
-    rest = memoryview(payload)[buffer.tell() :]
+    return _with_message(list(ranges), delay, memoryview(payload)[buffer.tell() :])
+
+
+def _with_message(ranges: list[range], delay: int, rest: memoryview) -> tuple[list[range], int, memoryview] | None:
     if rest and (rest[0] != DATAGRAM or len(rest) == 1):
         return None
     return ranges, delay, rest[1:]

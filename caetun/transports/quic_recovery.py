@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from aioquic.quic.packet_builder import QuicDeliveryState
@@ -60,7 +61,7 @@ PACING_BURST: Final = 10
 class Burst:
     """Packets sent at one time, with numbers in a row."""
 
-    __slots__ = ("count", "first", "last_size", "lost", "pending", "probe", "sent_time", "size")
+    __slots__ = ("count", "first", "last_size", "lost", "pending", "probe", "sent_time", "size", "total")
 
     def __init__(self, first: int, count: int, size: int, last_size: int, now: float, probe: bool) -> None:
         """`size`, `last_size`: bytes of each packet, and of the last one. `probe`: its loss says nothing of congestion,
@@ -73,6 +74,8 @@ class Burst:
         self.probe = probe
         self.pending = (1 << count) - 1
         self.lost = 0
+        self.total = (count - 1) * size + last_size
+        """Bytes of all of them."""
 
     def account(self, packets: int) -> Account:
         """Some of its packets, for congestion control."""
@@ -80,6 +83,8 @@ class Burst:
 
     def bytes_of(self, packets: int) -> int:
         """Bytes of some of its packets."""
+        if packets == (1 << self.count) - 1:
+            return self.total
         total = packets.bit_count() * self.size
         return total - self.size + self.last_size if packets >> (self.count - 1) else total
 
@@ -130,17 +135,8 @@ class BurstRecovery(QuicPacketRecovery):
         self.bursts.append(burst)
         space.ack_eliciting_in_flight += burst.count
         self._time_of_last_sent_ack_eliciting_packet = burst.sent_time
-        account = burst.account(burst.pending)
-        self._allowance -= account.sent_bytes
-        self.window.on_packet_sent(packet=account)
-
-    def tell(self, quic: QuicConnection, burst: Burst) -> None:
-        """Have aioquic know of packets sent past it: their numbers, bytes towards the address, its idle timer."""
-        quic._packet_number = burst.first + burst.count
-        quic._network_paths[0].bytes_sent += burst.bytes_of((1 << burst.count) - 1)
-        if not quic._ack_eliciting_sent_since_receipt:  # RFC 9000 section 10.1
-            quic._ack_eliciting_sent_since_receipt = True
-            quic._close_at = burst.sent_time + quic._idle_timeout()
+        self._allowance -= burst.total
+        self.window.bytes_in_flight += burst.total
 
     def allowed(self, size: int, now: float, path: QuicNetworkPath, space: QuicPacketSpace) -> int:
         """How many datagrams of `size` bytes may leave now.
@@ -170,6 +166,13 @@ class BurstRecovery(QuicPacketRecovery):
         self._allowed_at = now
         return int(self._allowance)
 
+    def soon(self, space: QuicPacketSpace) -> float:
+        """When the first of these is due: an acknowledgement, a loss by time, pacing; infinity if none is."""
+        soon = inf if space.ack_at is None else space.ack_at
+        if self.paced_at is not None and self.paced_at < soon:
+            soon = self.paced_at
+        return space.loss_time if space.loss_time is not None and space.loss_time < soon else soon
+
     def _rate(self) -> float:
         """Bytes a second."""
         gain = SLOW_START_GAIN if self.window.ssthresh is None else PACING_GAIN
@@ -193,11 +196,14 @@ class BurstRecovery(QuicPacketRecovery):
     # what comes back
 
     def on_ack_received(self, *, ack_rangeset: RangeSet, ack_delay: float, now: float, space: QuicPacketSpace) -> None:
-        """As aioquic's, for its packets and for bursts. Hot: once an acknowledgement."""
-        if not space.is_application_data or not self.bursts:
+        """As aioquic's, for its packets and for bursts."""
+        if space.is_application_data and self.bursts:
+            self.acknowledged(list(ack_rangeset), ack_delay, now, space)
+        else:
             super().on_ack_received(ack_rangeset=ack_rangeset, ack_delay=ack_delay, now=now, space=space)
-            return
-        ranges = list(ack_rangeset)
+
+    def acknowledged(self, ranges: list[range], ack_delay: float, now: float, space: QuicPacketSpace) -> None:
+        """Packets of application data were acknowledged: ranges of numbers, in order. Hot: once an acknowledgement."""
         largest = ranges[-1].stop - 1
         space.largest_acked_packet = max(space.largest_acked_packet, largest)
         used = self.window.bytes_in_flight * 2 >= self.window.congestion_window
@@ -224,7 +230,8 @@ class BurstRecovery(QuicPacketRecovery):
                 break
             while ranges[at].stop <= burst.first:
                 at += 1
-            packets = burst.within(ranges, at)
+            whole = ranges[at].start <= burst.first and burst.first + burst.count <= ranges[at].stop
+            packets = -1 if whole else burst.within(ranges, at)
             acked = burst.pending & packets
             if acked:
                 burst.pending ^= acked

@@ -5,6 +5,7 @@ A module is imported when its transport is first used: most tunnels need one of 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Final, cast
 
 from caetun import plugins
@@ -27,6 +28,8 @@ DEFAULT_PORTS: Final = {"udp": 4500, "quic": 443, "tcp": 443, "tls": 443, "ws": 
 """Name -> port of a URL that names none."""
 PROXIED: Final = frozenset(("tcp", "tls", "ws", "wss"))
 """Names of those that a proxy can carry."""
+DATAGRAMS: Final = frozenset(("udp", "quic"))
+"""Names of those that are UDP on the way."""
 _PACKAGES: Final = {"quic": "aioquic", "ws": "websockets", "wss": "websockets"}
 """What else a transport needs, and comes with `pip install caetun[...]`."""
 AUTO: Final = ("udp", "quic", "tcp", "wss", "ws")
@@ -60,8 +63,20 @@ def find(name: str) -> Transport:
     raise ConfigurationError(f"transport {name}: there is none of that name: available: {', '.join(names())}")
 
 
+def loaded(name: str) -> bool:
+    """Whether `find` has nothing to import for that name."""
+    return name in BUILT_IN and BUILT_IN[name].partition(":")[0] in sys.modules
+
+
 def default_port(name: str) -> int | None:
     """The port of a URL of that scheme that names none; None if the transport has no usual one."""
     if name in BUILT_IN:
         return DEFAULT_PORTS[name]
     return find(name).default_port or None
+
+
+def family(name: str) -> str:
+    """What a firewall takes the transport of that name for: it drops all of a family or none, as a rule."""
+    if name in DATAGRAMS:
+        return "datagrams"
+    return "streams" if name in PROXIED else name

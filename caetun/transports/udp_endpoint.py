@@ -355,6 +355,9 @@ class UdpEndpoint:
         theirs: list[tuple[memoryview, int]] = []
         ours: list[tuple[memoryview, int]] = []
         for view, size in bursts:
+            if 0 < len(view) <= size:  # alone, as all are without GRO
+                (theirs if view[0] & QUIC_BIT else ours).append((view, size))
+                continue
             kinds = bytes(view[::size]).translate(_IS_QUIC) if size else b""
             quics = kinds.count(1)
             if 0 < quics < len(kinds):  # a far end that speaks both, from one socket: GRO looks at sizes only

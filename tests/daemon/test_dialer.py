@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -88,11 +89,14 @@ class Scene:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *urls: str, **options: Any) -> None:
         self.now = 100.0
+        self.loaded = True
+        """Whether transports need not be imported."""
         self._timers: list[tuple[float, int, Callable[[], object], asyncio.TimerHandle]] = []
         self._count = itertools.count()
         self.carriers = {name: Carrier(name) for name in ("udp", "quic", "tcp", "wss")}
         monkeypatch.setattr(dialling, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(registry, "find", self.carriers.__getitem__)
+        monkeypatch.setattr(registry, "loaded", lambda name: self.loaded)
         self.peer = Peer()
         context: Any = Context(self, self.peer, (), Drops(), Options(**options), lambda *_: None)  # type: ignore[arg-type]
         peer: Any = self.peer
@@ -111,6 +115,9 @@ class Scene:
 
     def _timer_handle_cancelled(self, handle: object) -> None:
         """What asyncio's own loop has here."""
+
+    def run_in_executor(self, executor: None, work: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
 
     async def run(self, seconds: float = 0.0) -> None:
         """Let time pass."""
@@ -176,6 +183,28 @@ async def test_what_takes_no_waiting_is_offered_at_once(monkeypatch: pytest.Monk
     scene = Scene(monkeypatch, "udp://hub:4500", "tcp://hub:443")
     assert [link.name for link in scene.peer.offers] == ["udp hub"]
     assert scene.phases() == [Phase.TRYING, Phase.IDLE]
+
+
+async def test_what_must_be_imported_is_while_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch, "tcp://hub:443", "wss://near:443", "udp://far:4500")
+    scene.loaded = False
+    imported_on = []
+
+    def find(name: str) -> Carrier:
+        imported_on.append(threading.current_thread())
+        return scene.carriers[name]
+
+    monkeypatch.setattr(registry, "find", find)
+    await scene.run(STAGGER)
+    while len(imported_on) < 1 or not scene.carriers["wss"].calls:
+        await asyncio.sleep(SOON)
+    await scene.run(STAGGER)
+    while not scene.peer.offers:
+        await asyncio.sleep(SOON)
+    assert threading.main_thread() not in imported_on
+    assert [link.name for link in scene.peer.offers] == ["udp far"]
+    assert scene.phases() == [Phase.DIALLING, Phase.DIALLING, Phase.TRYING]
+    scene.dialer.close()
 
 
 async def test_a_call_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

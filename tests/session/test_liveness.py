@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from caetun.session.liveness import (
+    ANSWER_SECONDS,
     CALM_SECONDS,
+    FLOW_SECONDS,
     GREETING_SECONDS,
     QUIET_AFTER,
     QUIET_SECONDS,
@@ -101,19 +103,40 @@ def test_what_was_sent_by_another_link_says_nothing_about_this_one() -> None:
 
 def test_a_flow_that_stops_all_at_once_is_a_reason_to_doubt() -> None:
     life = Liveness(Timing())
-    for now in (100.0, 100.5, 101.0):
+    for now in (100.0, 101.5, 103.0):
         life.heard(now)
         life.reports(now)
     assert life.doubt_at is None  # little comes in
-    for now in (101.02, 101.04, 101.06):
+    for now in (103.02, 103.04, 103.06):
         life.heard(now)
         life.reports(now)
-    assert life.doubt_at == 101.06 + QUIET_SECONDS
-    life.heard(101.07)
-    assert life.doubt_at == 101.07 + QUIET_SECONDS
-    life.heard(101.5)
+    assert life.doubt_at == 103.06 + QUIET_SECONDS
+    life.heard(103.07)
+    assert life.doubt_at == 103.07 + QUIET_SECONDS
+    life.heard(103.06 + FLOW_SECONDS)
     assert life.doubt_at is None
-    life.reports(101.52)
-    life.reports(101.54)
-    life.relieved(101.7)
+    life.reports(104.52)
+    life.reports(104.54)
+    life.relieved(104.7)
     assert life.doubt_at is None
+
+
+def test_a_flow_that_is_slow_or_held_up_is_one_too() -> None:
+    life = Liveness(Timing())
+    for now in (100.0, 100.6, 101.2):
+        life.reports(now)  # the rarest that a flow has
+        life.heard(now + 0.3)
+    assert life.doubt_at == 101.5 + QUIET_SECONDS
+
+
+def test_an_answer_is_waited_upon_soon_after_a_doubt() -> None:
+    life = Liveness(Timing())
+    life.heard(100.0)
+    life.relieved(100.0)
+    life.heard(101.0)
+    life.delivered_at = 101.0
+    life.sent(101.01)  # the acknowledgement of what came: more of it will follow, or the link is dead
+    assert life.doubt_at == 101.01 + QUIET_SECONDS
+    life.heard(102.0)
+    life.sent(101.0 + ANSWER_SECONDS)
+    assert life.doubt_at == 100.0 + CALM_SECONDS

@@ -91,6 +91,25 @@ def test_rungs_are_raced_from_the_top() -> None:
     assert climb.ladder.next_deadline() is None
 
 
+def test_one_of_each_family_comes_first() -> None:
+    udp, quic, tcp, wss = (
+        rung._replace(family="streams" if rung in (TCP, WSS) else "datagrams") for rung in (UDP, QUIC, TCP, WSS)
+    )
+    climb = Climb(udp, quic, tcp, wss)
+    assert climb.poll() == [udp]
+    assert [rung for _, rung in climb.wait(2.0)] == [tcp, quic, wss]
+    # who is up first goes on looking for what is better, whatever came first
+    climb = Climb(udp, quic, tcp, wss)
+    climb.poll()
+    climb.wait(STAGGER)
+    climb.up(tcp)
+    assert climb.wait(STAGGER) == [(STAGGER, quic)]
+    climb.up(udp)
+    # what is in use fails: its family is the last to be asked
+    climb.ladder.suspect(climb.now)
+    assert climb.poll() == [tcp, quic, wss]
+
+
 def test_one_that_is_up_before_the_next_one_s_turn_is_the_only_one() -> None:
     climb = Climb()
     climb.poll()
@@ -107,6 +126,17 @@ def test_after_a_failure_nobody_waits() -> None:
     climb.poll()
     climb.fail(UDP, why="no route")
     assert climb.poll() == [QUIC]
+
+
+def test_a_failure_lets_the_next_one_in_whoever_else_is_silent() -> None:
+    climb = Climb()
+    climb.poll()
+    climb.wait(STAGGER / 2)
+    assert climb.poll() == []
+    climb.wait(STAGGER)
+    climb.fail(QUIC, why="refused")
+    assert climb.poll() == [TCP]
+    assert climb.wait(2 * STAGGER) == [(STAGGER, WSS)]
 
 
 def test_the_winner_ends_what_is_no_better_and_lets_the_rest_go_on() -> None:
@@ -133,6 +163,36 @@ def test_why_is_told_in_one_line() -> None:
     climb.up(WSS)
     climb.poll()
     assert climb.lines == ["up via wss hub:443; udp hub:443: no answer in 2.1 s; quic hub:443: refused"]
+
+
+def test_what_fails_after_the_race_is_told_once_until_it_was_up() -> None:
+    climb = Climb()
+    climb.poll()
+    climb.wait(2 * STAGGER)
+    climb.up(TCP)
+    climb.poll()
+    climb.fail(QUIC, why="refused")
+    climb.now += 2.0
+    climb.fail(UDP)
+    climb.poll()
+    assert climb.lines == [
+        "up via tcp hub:443",
+        "not via quic hub:443: refused",
+        "not via udp hub:443: no answer in 2.5 s",
+    ]
+    for _ in range(3):
+        for _, rung in climb.wait(100.0):
+            climb.fail(rung, why="refused")
+    assert len(climb.lines) == 3
+    climb.wait(100.0)
+    climb.up(UDP)
+    climb.ladder.lost(climb.now, "reset")
+    climb.poll()
+    climb.up(TCP)
+    climb.fail(UDP, why="refused")
+    climb.poll()
+    assert climb.lines[3] == "up via udp hub:443"
+    assert climb.lines[-2:] == ["up via tcp hub:443", "not via udp hub:443: refused"]
 
 
 def test_when_all_have_failed_it_is_told_once_and_tried_for_ever() -> None:

@@ -273,6 +273,23 @@ async def test_a_far_end_whose_address_changes_keeps_its_link(two: Two) -> None:
     assert (two.near.hears.gone, two.far.hears.gone) == ([], [])
 
 
+async def test_what_comes_at_one_wake_up_reaches_the_core_in_one_go(two: Two) -> None:
+    hears = two.far.hears
+    before = len(hears.links)
+    for counter in range(1, 4):
+        two.link.send([record(counter, 3000)])
+    two.far.udp._woken_at = time.monotonic()
+    two.far.udp._readable()
+    assert hears.got == [record(counter, 3000) for counter in range(1, 4)]
+    assert len(hears.links) == before + 1
+
+
+async def test_a_link_that_is_closed_waits_for_no_time(two: Two) -> None:
+    two.link.close()
+    two.link.send([record(1, 100)])
+    assert two.link._timer is None
+
+
 async def test_connection_ids_change(two: Two) -> None:
     await until(lambda: two.link.connection.quic._peer_cid_available)
     used = set()
@@ -329,6 +346,7 @@ async def test_silence_ends_a_link(two: Two, monkeypatch: pytest.MonkeyPatch) ->
     quic = two.link.connection.quic
     two.link._timer and two.link._timer.cancel()
     quic._close_at = time.monotonic() - 1
+    two.link.connection._received._idle_from -= 60
     two.link._timer = None
     two.link._tick()
     assert two.near.hears.gone == [(two.link, "nothing heard for 30 s")]

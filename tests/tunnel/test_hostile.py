@@ -17,7 +17,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -48,6 +48,8 @@ _GAP: Final = 1.5
 _PORT: Final = 443
 _MOST: Final = 300
 """Connections at once: more than a listener has room for."""
+_FEW: Final = 48
+"""Connections that are within something: each costs this machine a TLS handshake at both ends."""
 _CALLS: Final = 100
 """QUIC handshakes at once: more than begin without a proof of address."""
 _PROOF_SECONDS: Final = 2.5
@@ -118,6 +120,16 @@ def say_nothing(strangers: Strangers) -> Sequence[DropReason]:
     return DropReason.STREAM_CROWDED, DropReason.STREAM_TIMEOUT
 
 
+def say_nothing_more(strangers: Strangers) -> Sequence[DropReason]:
+    """Half open at every listener of streams: TCP, TLS, a WebSocket in either, and not a word after that."""
+    for number in range(_FEW):
+        sock = strangers.secured() if number % 2 else strangers.connect()
+        if number % 4 > 1:
+            sock.sendall(_UPGRADE % b"/")
+            assert sock.recv(1 << 10).startswith(b"HTTP/1.1 101 ")
+    return (DropReason.STREAM_TIMEOUT,)
+
+
 def be_slow(strangers: Strangers) -> Sequence[DropReason]:
     """The beginning of something, a byte at a time."""
     beginnings = (
@@ -126,7 +138,13 @@ def be_slow(strangers: Strangers) -> Sequence[DropReason]:
         b"\0\0\x01\0" + bytes(9),
         b"GET / HTTP/1.1",
     )
-    slow = [(strangers.connect(), beginnings[number % 4]) for number in range(MAX_GUESTS - 6)]
+    slow = [(strangers.connect(), beginnings[number % 4]) for number in range(MAX_GUESTS - _FEW)]
+    slow += [(strangers.secured(), beginnings[1 + number % 3]) for number in range(_FEW // 4)]
+    for secure in (False, True):
+        for _ in range(_FEW // 4):
+            sock = strangers.secured() if secure else strangers.connect()
+            sock.sendall(_UPGRADE % b"/")
+            slow.append((sock, b"\x82\xfe\x04\x00" + bytes(4)))
     began = time.monotonic()
     for at in range(8):
         for sock, beginning in slow:
@@ -175,12 +193,14 @@ def flood_with_datagrams(strangers: Strangers) -> Sequence[DropReason]:
 
     strangers.datagrams(4000, initial)
     strangers.datagrams(4000, lambda: chance.randbytes(chance.randrange(1, 1400)))
+    strangers.datagrams(100, lambda: bytes([1 + chance.randrange(4)]) + chance.randbytes(60_000))
+    strangers.datagrams(100, lambda: initial() + bytes(40_000))
     strangers.datagrams(2000, lambda: bytes([0x40 | chance.randrange(64)]) + chance.randbytes(100))
     return DropReason.DATAGRAM_TYPE, DropReason.QUIC_UNKNOWN
 
 
 def begin_quic(strangers: Strangers) -> Sequence[DropReason]:
-    """QUIC handshakes that are right as far as they go: the first flight, and nothing after it."""
+    """QUIC handshakes that are right as far as they go: the first flight, and nothing after it; mutated ones before."""
     quic = pytest.importorskip("aioquic.quic.connection")
     configuration = pytest.importorskip("aioquic.quic.configuration").QuicConfiguration
     flights = []
@@ -188,11 +208,50 @@ def begin_quic(strangers: Strangers) -> Sequence[DropReason]:
         connection = quic.QuicConnection(configuration=configuration(alpn_protocols=["h3"], server_name="hub"))
         connection.connect(strangers.where, 0.0)
         flights.append([data for data, _ in connection.datagrams_to_send(0.0)])
-    for flight in flights:
+    mutated = [[_mutated(datagram, strangers.chance) for datagram in flight] for flight in flights]
+    for flight in mutated + flights:
         with strangers.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for datagram in flight:
                 sock.sendto(datagram, strangers.where)
     return (DropReason.QUIC_STRANGER,)
+
+
+def finish_quic(strangers: Strangers) -> Sequence[DropReason]:
+    """QUIC connections that come up, and then nothing, garbage, or what is longer than any message."""
+    quic = pytest.importorskip("aioquic.quic.connection")
+    configuration = pytest.importorskip("aioquic.quic.configuration").QuicConfiguration
+    for number in range(_FEW // 4):
+        made = configuration(alpn_protocols=["h3"], server_name="hub", verify_mode=ssl.CERT_NONE)
+        made.max_datagram_frame_size = 65535
+        made.max_datagram_size = 1452
+        connection = quic.QuicConnection(configuration=made)
+        with strangers.host.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.5)
+            connection.connect(strangers.where, time.monotonic())
+            _converse(sock, connection, strangers.where, until_up=True)
+            for size in (0, 1, 100, 1380) if number % 2 else ():
+                connection.send_datagram_frame(strangers.chance.randbytes(size))
+            _converse(sock, connection, strangers.where)
+    return (DropReason.QUIC_STRANGER,)
+
+
+def _converse(sock: socket.socket, connection: Any, where: tuple[str, int], *, until_up: bool = False) -> None:
+    """Send what there is to send, and go on, if wanted, until the connection is up or the hub falls silent."""
+    with contextlib.suppress(TimeoutError):
+        while True:
+            for datagram, _ in connection.datagrams_to_send(time.monotonic()):
+                sock.sendto(datagram, where)
+            if not until_up or connection._handshake_complete:
+                return
+            connection.receive_datagram(*sock.recvfrom(1 << 16), time.monotonic())
+
+
+def _mutated(datagram: bytes, chance: random.Random) -> bytes:
+    """With a few bits another way."""
+    changed = bytearray(datagram)
+    for _ in range(chance.randrange(1, 4)):
+        changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
 
 
 def scan(strangers: Strangers) -> Sequence[DropReason]:
@@ -225,7 +284,9 @@ class Session(NamedTuple):
     flow: Flow
 
 
-@pytest.fixture(scope="module", params=["wss", "udp"])
+@pytest.fixture(
+    scope="module", params=["wss", "udp", *(pytest.param(each, marks=pytest.mark.slow) for each in ("quic", "tcp"))]
+)
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     with Lab() as lab:
         street = Street(lab)
@@ -244,7 +305,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
 
 @pytest.mark.parametrize(
     "nuisance",
-    [say_nothing, be_slow, talk_nonsense, flood_with_datagrams, begin_quic, scan],
+    [say_nothing, say_nothing_more, be_slow, talk_nonsense, flood_with_datagrams, begin_quic, finish_quic, scan],
     ids=lambda one: one.__name__,
 )
 def test_strangers_do_no_harm(session: Session, nuisance: Callable[[Strangers], Sequence[DropReason]]) -> None:
