@@ -31,6 +31,7 @@ def check(settings: Settings) -> None:
     _check_auth(settings)
     _check_outer(settings)
     _check_switch(settings)
+    _check_mesh(settings)
     _check_gateway(settings)
     if settings.mtu < _IPV6_MIN_MTU and any(address.version == 6 for address in settings.address):
         raise ConfigurationError(
@@ -136,8 +137,6 @@ def _check_switch(settings: Settings) -> None:
             if option.group == "switch" and getattr(settings, option.name) != option.default:
                 raise ConfigurationError(f"{option.flag}: there is no switch with --mode tun: use --mode tap")
         _check_router(settings)
-    elif settings.mesh:
-        raise ConfigurationError("--mesh: joins routers in this version: use --mode tun, or leave it away")
     elif any(peer.port.networks for peer in settings.peer):
         raise ConfigurationError("--peer: allowed= is for a router: use --mode tun, or leave it away")
     if len(settings.peer) > 1 and settings.peer_psk_file is not None:
@@ -156,16 +155,6 @@ def _check_switch(settings: Settings) -> None:
 
 def _check_router(settings: Settings) -> None:
     """Each address leads to one peer, and each of several peers has some."""
-    if settings.mesh and settings.security == "tls":
-        raise ConfigurationError("--mesh: knows its members by public keys, not certificates: use --key and --peer")
-    if settings.mesh and settings.auth and "key" not in settings.auth:
-        raise ConfigurationError("--mesh: knows its members beforehand: put key first in --auth, or leave it away")
-    if settings.mesh and not settings.peer:
-        raise ConfigurationError("--mesh: given with --secret-file, which two ends share: use --key and --peer")
-    if settings.mesh and settings.negotiation == "server":
-        raise ConfigurationError("--mesh: does not go with --negotiation server in this version: give --address")
-    if settings.mesh and settings.connect and not settings.address:
-        raise ConfigurationError("--mesh: a member's own address must be known: give --address")
     owner: dict[object, str] = {ip_network(each.ip): "this host" for each in settings.address}
     for number, peer in enumerate(settings.peer, 1):
         name = peer.port.name or f"peer {number}"
@@ -183,6 +172,29 @@ def _check_router(settings: Settings) -> None:
                     f"--peer: {name}: {network} leads to {owner[network]} already: give it to one of them"
                 )
             owner[network] = name
+
+
+def _check_mesh(settings: Settings) -> None:
+    """A hub knows its members by their keys, and may let them have ways past it."""
+    if not settings.mesh:
+        return
+    if settings.security == "tls":
+        raise ConfigurationError("--mesh: knows its members by public keys, not certificates: use --key and --peer")
+    if settings.auth and "key" not in settings.auth:
+        raise ConfigurationError("--mesh: knows its members beforehand: put key first in --auth, or leave it away")
+    if not settings.peer and not settings.enrols:
+        raise ConfigurationError("--mesh: given with --secret-file, which two ends share: use --key and --peer")
+    if settings.mode is Mode.TAP:
+        return
+    if settings.listen and settings.client_to_client != "on":
+        raise ConfigurationError(
+            f"--mesh: lets peers go past this hub, but --client-to-client {settings.client_to_client} is to keep them "
+            "apart: leave one away"
+        )
+    if settings.connect and not settings.address and settings.negotiation != "server":
+        raise ConfigurationError(
+            "--mesh: a member's own address must be known: give --address, or have it assigned by --negotiation server"
+        )
 
 
 def _check_outer(settings: Settings) -> None:

@@ -126,6 +126,10 @@ class Node:
         """The number of a peer's port on the board."""
         return self._port_of[peer]
 
+    def port_settings(self, peer: Peer) -> Any:
+        """What `add` was given for a peer's port."""
+        return self._ports[self._port_of[peer]][1]
+
     # outbound
 
     def device_received(self, batch: Batch, now: float, out: Output) -> None:

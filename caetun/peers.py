@@ -78,6 +78,8 @@ class Peer:
         self.outbound = Outbound(session, self._life, self._journey, self.conversation, backlog, self._drops)
         self._differences = notices.Differences(handshakes.hello)
         self._upkeep = Upkeep(session, self._life, self._journey, self._caller, self.conversation)
+        self.expelled = False
+        """Whether the last session was ended because the far end is not welcome any more."""
         self.narrower = 0
         """The MTU of the far end's device, bytes, if that takes less than ours; else 0."""
 
@@ -106,6 +108,11 @@ class Peer:
     def rank(self) -> int:
         """Of the link in use; one that the far end brought up is better or worse than all offered ones."""
         return self._ways.current.rank if self._ways.current is not None else WORST
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the link in use has yet to prove that it works."""
+        return self._ways.doubted_at is not None
 
     @property
     def path(self) -> PathMtu | None:
@@ -214,6 +221,7 @@ class Peer:
         pair = self.session.current
         assert pair is not None
         self._caller.end()
+        self.expelled = False
         self._life.heard(now)
         self._life.reported()
         self._life.rekey_at = self._rekey_at(pair)
@@ -252,6 +260,7 @@ class Peer:
 
     def expel(self, why: str, now: float, out: Output) -> list[KeyPair]:
         """The far end is not welcome any more: end the session; returns its key pairs."""
+        self.expelled = True
         if not self.present:
             return self.session.forget()
         self._journey.send(control.encode(control.Close(control.REVOKED)), now, out)

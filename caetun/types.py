@@ -122,6 +122,7 @@ class DropReason(enum.StrEnum):
     MESH_MALFORMED = "mesh.malformed"
     MESH_STRANGER = "mesh.stranger"
     MESH_FULL = "mesh.full"
+    MESH_GROUP = "mesh.group"
     # in the router
     ROUTE_MALFORMED = "route.malformed"
     ROUTE_SOURCE = "route.source"

@@ -55,6 +55,10 @@ class Clock:
         self.waiting = 0
         """Timers that are set."""
 
+    def time(self) -> float:
+        """Seconds, monotonic."""
+        return self._world.now
+
     def call_later(self, seconds: float, work: Callable[..., object], *arguments: object) -> Any:
         """Like a loop's; the handle can be cancelled."""
         handle = SimpleNamespace(cancelled=False)

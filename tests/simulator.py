@@ -25,6 +25,7 @@ from caetun.board import LOCAL
 from caetun.devices.memory import MemoryDevice
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
+from caetun.l2.member import MemberSwitch
 from caetun.l2.switchboard import Switchboard
 from caetun.node import IndexAllocator, Node
 from caetun.peers import Event, Output, Peer, Timing
@@ -87,6 +88,8 @@ class Setup:
     span: int = 0
     switch: bool = False
     """Whether its device and its peers are ports of a switch."""
+    member: bool = False
+    """Whether that is the switch of a member of a mesh, whose first peer is the hub."""
 
 
 class Link:
@@ -183,7 +186,7 @@ class Host:
         address = b"\x02" + self._entropy(5)
         bridge = Bridge(self.drops, LoopProbes(self._entropy(32), address))
         bridge.add_port(LOCAL, PortSettings("local"), self.world.now)
-        return Switchboard(bridge, address)
+        return MemberSwitch(bridge, address, self.drops) if self.setup.member else Switchboard(bridge, address)
 
     def stop(self) -> None:
         """End the tunnel in order: the far ends are told."""

@@ -17,7 +17,7 @@ from caetun.runtime import SUFFIX, socket_path, sockets
 # chosen by us
 WHAT: Final = (
     "peers", "links", "ports", "fdb", "mdb", "routers", "querier", "bindings", "neighbours",
-    "routes", "leases", "members", "config", "drops", "mangle",
+    "routes", "mesh", "leases", "members", "config", "drops", "mangle",
 )  # fmt: skip
 _WATCH_SECONDS: Final = 1.0
 _PATIENCE: Final = 5.0

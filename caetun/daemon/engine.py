@@ -145,7 +145,8 @@ def _board(settings: Settings, mode: Mode, drops: Drops) -> Board | None:
         from caetun.daemon.routing import make_router
 
         return make_router(settings, drops)
-    alone = len(settings.peer) < 2 and not settings.auth and not settings.enrols
+    member = settings.mesh and bool(settings.connect)
+    alone = len(settings.peer) < 2 and not settings.auth and not settings.enrols and not member
     if alone and not _speaks_of_switch(settings):
         return None
     from caetun.daemon.switching import make_switchboard

@@ -1,48 +1,42 @@
-"""A mesh: what a hub tells its peers about each other, and what these do about it.
+"""A hub's part of a mesh: who has joined, and what they are told about each other (`mesh/introductions.py`).
 
-    hub:     peers say that they join; once a second, what has changed is told (`mesh/introductions.py`)
-    member:  a peer is made for each member that the hub introduces, and called at all its places, while it calls us:
-             where a NAT stands between, each call lets in the other
-
-While a direct way does not answer, what is for that member goes by the hub (`l3/router.py`).
+The members' part is in `member.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from caetun.daemon.services import Service
-from caetun.errors import ConfigurationError, NetworkError
-from caetun.l3.router import Router
-from caetun.mesh.introductions import MAX_MEMBERS, Introductions
+from caetun.mesh.introductions import Introductions
 from caetun.notices import Event
 from caetun.session.channel import Kind
 from caetun.session.handshake import PeerId
-from caetun.session.identity import StaticIdentity
-from caetun.transports.udp import udp_sockets
 from caetun.transports.udp_link import UdpLink
-from caetun.types import DropReason
-from caetun.wire.mesh import Gone, Introduce, Join, Place, decode, encode
+from caetun.types import Mode
+from caetun.wire.mesh import Join, Place, decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from caetun.daemon.pump import Pump
+    from caetun.l3.router import Router
+    from caetun.l3.table import Network
     from caetun.node import Node
     from caetun.peers import Peer
     from caetun.settings import Settings
-    from caetun.transports.base import Context, Link
+    from caetun.transports.base import Context
 
 # chosen by us
 LOOK_SECONDS: Final = 1.0
 """Between two looks at where peers are: an address that has changed is told so late."""
-HINT_SECONDS: Final = 0.1
-"""Between two looks at who sends by the hub: whoever does, though there is a direct way, has found that it is dead.
-Seen from here it may only have gone quiet."""
+
+SILENT_SECONDS: Final = 600.0
+"""A member that the hub does not hear of is one for so long: until then others keep their ways to it, and call it where
+it was."""
 
 
 class Mesh(Service, Protocol):
@@ -57,6 +51,9 @@ class Mesh(Service, Protocol):
     def told(self, event: Event) -> Event:
         """An event as a person is to hear of it."""
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every member that this side knows of, and the way to it: for `caetun show mesh`."""
+
     def close(self) -> None:
         """Look no more."""
 
@@ -64,18 +61,24 @@ class Mesh(Service, Protocol):
 class HubMesh:
     """Introduces peers to each other."""
 
-    def __init__(self, settings: Settings, node: Node, pump: Pump, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, node: Node, pump: Pump, loop: asyncio.AbstractEventLoop) -> None:
         self._node, self._pump, self._loop = node, pump, loop
-        self._networks = {peer.key: peer.port.networks for peer in settings.peer}
-        self._introductions = Introductions(node.drops, os.urandom)
+        self._routed = node.handshakes.hello.mode is Mode.TUN
+        self._introductions = Introductions(node.drops, os.urandom, self._may_meet)
         self._joined: dict[PeerId, tuple[Place, ...]] = {}
         """Who has joined, and where it sees itself. It says so once: not again after a silence, or a gate that was
-        closed (bounded: peers of the settings)."""
+        closed (bounded: peers of the node)."""
+        self._prefixes: dict[PeerId, tuple[Network, ...]] = {}
+        """Of those who have joined, with a router."""
+        self._silent_since: dict[PeerId, float] = {}
+        """Members without a session."""
         self._timer = loop.call_later(LOOK_SECONDS, self._look)
 
     def met(self, peer: Peer) -> None:
         """It may join."""
         self._joined.pop(peer.ident, None)
+        self._prefixes.pop(peer.ident, None)
+        self._silent_since.pop(peer.ident, None)
         self._introductions.left(peer.ident)
 
     def deaf(self, peer: Peer) -> None:
@@ -84,7 +87,7 @@ class HubMesh:
 
     def gone(self, peer: Peer) -> None:
         """It is no peer any more."""
-        self._joined.pop(peer.ident, None)
+        self.met(peer)
 
     def heard(self, peer: Peer, body: bytes) -> None:
         """A peer joins. Raises Malformed."""
@@ -103,131 +106,68 @@ class HubMesh:
         """As it is."""
         return event
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Who has joined, where it can be called, and to how many others it was introduced."""
+        for ident in self._joined:
+            peer = self._node.peers.get(ident)
+            if peer is not None:
+                place = _seen(peer.link)
+                yield {
+                    "member": peer.name,
+                    "state": "up" if peer.carries else "down",
+                    "at": "" if place is None else f"{place.address} {place.port}",
+                    "introduced to": self._introductions.known_to(ident),
+                }
+
+    def _may_meet(self, one: bytes, other: bytes) -> bool:
+        """Whether frames of two members may go past this hub."""
+        if self._routed:  # without addresses there is nothing to send to yet
+            return bool(self._prefixes.get(PeerId(one)) and self._prefixes.get(PeerId(other)))
+        # Imported here: only with a switch.
+        from caetun.l2.port import may_bypass
+
+        settings = [self._node.port_settings(self._node.peers[PeerId(key)]) for key in (one, other)]
+        return None in settings or may_bypass(*settings)
+
     def _look(self) -> None:
         known = self._introductions
-        for ident, places in self._joined.items():
-            peer = self._node.peers[ident]
-            if not peer.carries:
+        networks = self._networks() if self._routed else {}
+        for ident, places in list(self._joined.items()):
+            peer = self._node.peers.get(ident)
+            if peer is None:
+                del self._joined[ident]
+            if peer is None or not self._is_member(peer):
+                self._prefixes.pop(ident, None)
                 known.left(ident)
                 continue
+            if not peer.carries:
+                continue
             if ident not in known:
-                known.joined(ident, peer.name, self._networks.get(ident, ()), places)
+                known.joined(ident, peer.name, places)
             known.seen(ident, _seen(peer.link))
+            self._prefixes[ident] = tuple(networks.get(self._node.port_of(peer), ()))
+            known.has(ident, self._prefixes[ident])
         for key, message in known.poll():
             self._pump.say(self._node.peers[PeerId(key)], Kind.MESH, encode(message))
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
 
-    def close(self) -> None:
-        """Look no more."""
-        self._timer.cancel()
+    def _is_member(self, peer: Peer) -> bool:
+        """Whether others may have a way to it: it is welcome. One that is silent here may well speak to them."""
+        if peer.carries:
+            self._silent_since.pop(peer.ident, None)
+            return True
+        since = self._silent_since.setdefault(peer.ident, self._loop.time())
+        shut_out = peer.expelled or peer.conversation.held
+        return not shut_out and self._loop.time() - since < SILENT_SECONDS
 
-
-class MemberMesh:
-    """Knows other members of a hub, and calls them."""
-
-    def __init__(self, node: Node, pump: Pump, context: Context, make_peer: Callable[[PeerId, str], Peer]) -> None:
-        (self._hub,) = node.peers.values()
-        self._node, self._pump, self._context = node, pump, context
-        self._make_peer = make_peer
-        self._members: dict[PeerId, dict[Place, Link]] = {}
-        """The links that are offered, by where they lead."""
-        router = node.board
-        assert isinstance(router, Router)  # the settings see to it
-        self._router = router
-        self._timer = context.loop.call_later(HINT_SECONDS, self._look)
-
-    def met(self, peer: Peer) -> None:
-        """The hub knows nothing of us."""
-        if peer is self._hub:
-            self._join()
-
-    def deaf(self, peer: Peer) -> None:
-        """The hub has no mesh."""
-
-    def gone(self, peer: Peer) -> None:
-        """There is one hub."""
-
-    def heard(self, peer: Peer, body: bytes) -> None:
-        """The hub introduces somebody; nobody else can. Raises Malformed."""
-        message = decode(body)
-        if peer is not self._hub:
-            self._node.drops.count(DropReason.MESH_STRANGER)
-        elif isinstance(message, Introduce):
-            self._introduced(message)
-        elif isinstance(message, Gone):
-            self._offer(PeerId(message.key), ())
-
-    def owns(self, peer: Peer) -> bool:
-        """Members other than the hub."""
-        return peer is not self._hub
-
-    def suspect(self, peer: Peer, suspect: bool) -> None:
-        """Let the hub have what is for a member, or no more."""
-        self._router.suspect(self._node.port_of(peer), suspect)
-
-    def told(self, event: Event) -> Event:
-        """That a member does not answer directly is nothing to worry about."""
-        name = event.fields.get("peer")
-        if event.event != "peer.silent" or name == self._hub.name:
-            return event
-        return Event("info", "mesh.relayed", f"no direct way to {name} yet: it is reached by the hub", event.fields)
-
-    def _look(self) -> None:
-        avoided = self._router.avoided()
-        if avoided:
-            for peer in self._node.peers.values():
-                if self._node.port_of(peer) in avoided:
-                    self._pump.doubt(peer)
-        self._timer = self._context.loop.call_later(HINT_SECONDS, self._look)
+    def _networks(self) -> dict[int, list[Network]]:
+        """What leads to each peer now: by the settings, by an invitation, or from a pool."""
+        router = self._node.board
+        return cast("Router", router).table.by_port()
 
     def close(self) -> None:
         """Look no more."""
         self._timer.cancel()
-
-    def _join(self) -> None:
-        link = self._hub.link
-        own: tuple[Place, ...] = ()
-        if isinstance(link, UdpLink):
-            address, port = link.seen_from
-            with contextlib.suppress(ValueError):
-                own = (Place(ip_address(address), port),)
-        self._pump.say(self._hub, Kind.MESH, encode(Join(own)))
-
-    def _introduced(self, member: Introduce) -> None:
-        ident = PeerId(member.key)
-        if ident not in self._members and (len(self._members) >= MAX_MEMBERS or ident == self._hub.ident):
-            self._node.drops.count(DropReason.MESH_FULL)
-            return
-        identity = self._node.handshakes.identity
-        assert isinstance(identity, StaticIdentity)  # the settings see to it
-        try:
-            identity.add(ident, member.psk)
-        except ConfigurationError:
-            self._node.drops.count(DropReason.MESH_MALFORMED)
-            return
-        if ident not in self._members:
-            self._members[ident] = {}
-            self._node.add(self._make_peer(ident, member.name))
-        port = self._node.port_of(self._node.peers[ident])
-        self._router.name(port, member.name)
-        self._router.set_routes(port, member.prefixes)
-        self._offer(ident, member.places)
-
-    def _offer(self, ident: PeerId, places: tuple[Place, ...]) -> None:
-        """Call a member at these places, and at no others."""
-        offered = self._members.get(ident)
-        if offered is None:
-            return
-        peer = self._node.peers[ident]
-        for place in [place for place in offered if place not in places]:
-            self._pump.withdraw(peer, offered.pop(place))
-        for place in places:
-            if place not in offered:
-                with contextlib.suppress(NetworkError):  # this host lacks the address family
-                    endpoint, address = udp_sockets(self._context).towards(str(place.address), place.port)
-                    endpoint.native = True
-                    offered[place] = endpoint.link(address)
-                    self._pump.offer(peer, offered[place], 0)
 
 
 def make_mesh(
@@ -235,8 +175,11 @@ def make_mesh(
 ) -> Mesh:
     """A member's part if this side calls its hub, else a hub's."""
     if settings.connect:
+        # Imported here: a hub is none.
+        from caetun.daemon.member import MemberMesh
+
         return MemberMesh(node, pump, context, make_peer)
-    return HubMesh(settings, node, pump, context.loop)
+    return HubMesh(node, pump, context.loop)
 
 
 def _seen(link: object) -> Place | None:

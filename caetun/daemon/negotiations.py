@@ -89,6 +89,10 @@ class Negotiations:
 
             place = (device.name, not device.created)
             role = self._puller = Puller(hands, settings, self._host.interface, device.mode, place, self._resized)
+            if settings.mesh:
+                from caetun.daemon.routing import assigned
+
+                self._puller.on_addresses = partial(assigned, node)
             self._puller.repair()
         elif settings.negotiation == "server":
             role = self._assigner = self._serve(keys, device)

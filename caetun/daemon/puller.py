@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from caetun.agreement import Address, Network
     from caetun.daemon.hostnet import Interface
     from caetun.daemon.services import Hands
+    from caetun.negotiation.pool import Interface as Assignable
     from caetun.peers import Peer
     from caetun.settings import Settings
 
@@ -84,6 +85,8 @@ class Puller:
         self.on_names: Callable[[Peer, Assigned], None] | None = None
         """The hand-over: is given the server and all that is applied (dns, domain, gateway) at each change; of routes,
         those that need rules, or the tunnel's own packets would go into the tunnel."""
+        self.on_addresses: Callable[[Sequence[Assignable]], None] = lambda _: None
+        """Is given the addresses that this host has now, at each change."""
         self.steers = False
         """Whether it leads such routes. If not, they are left out."""
         self._steered: tuple[str, ...] = ()
@@ -214,6 +217,7 @@ class Puller:
             self._resized(wanted.mtu)
         if wanted.address != before.address:
             self._interface().assign(wanted.address)
+            self.on_addresses([ip_interface(text) for text in wanted.address])
         self._steered = tuple(each for each in wanted.route if self._takes_along(each, peer))
         failures = self._apply_routes(wanted)
         if wanted.keepalive is not None and wanted.keepalive != before.keepalive:

@@ -64,6 +64,12 @@ def _own(settings: Settings) -> Sequence[Interface]:
     return own_interfaces(settings)
 
 
+def assigned(node: Node, addresses: Iterable[Interface]) -> None:
+    """This host has these addresses of a server's pool now, and no others."""
+    if isinstance(node.board, Router):
+        node.board.grant(LOCAL, [ip_network(each.ip) for each in addresses])
+
+
 def granted(node: Node, peer: Peer, addresses: Iterable[Interface]) -> None:
     """A peer has these addresses of a pool now, and no others."""
     if isinstance(node.board, Router):

@@ -166,6 +166,7 @@ class Daemon:
             settings, node, pump, context, lambda ident, name: make_peer(settings, node, device, ident, name)
         )
         self._negotiations.services.add(Kind.MESH, self._mesh)
+        self._negotiations.services.confine(Kind.MESH, self._mesh.owns)
 
     def _answer_questions(
         self, node: Node, name: str, negotiations: Negotiations, authentication: Authentication
@@ -175,7 +176,7 @@ class Daemon:
         from caetun.daemon.control import Control
         from caetun.daemon.status import Status
 
-        status = Status(node, self.drops, lambda: self._dialer, negotiations, self._pipeline)
+        status = Status(node, self.drops, lambda: self._dialer, negotiations, self._pipeline, self._mesh)
         self._control = Control(self._loop, socket_path(name), status, authentication.revoke)
         try:
             self._control.start()

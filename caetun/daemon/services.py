@@ -105,6 +105,7 @@ class Services:
         self._closed: Callable[[Peer], bool] | None = None
         self._outside: dict[Peer, list[tuple[int, bytes]]] = {}
         """What peers have said that are not let in yet."""
+        self._confined: tuple[Kind, Callable[[Peer], bool]] | None = None
 
     def add(self, kind: Kind, service: Service) -> None:
         """Give a service the messages of this kind."""
@@ -113,6 +114,11 @@ class Services:
     def guard(self, closed: Callable[[Peer], bool]) -> None:
         """Services other than authentication hear nothing of a peer as long as it is `closed` out."""
         self._closed = closed
+
+    def confine(self, kind: Kind, confined: Callable[[Peer], bool]) -> None:
+        """Peers of whom this is true have the service of this kind, and no other: they were introduced for nothing
+        else, and nobody else's questions are theirs to ask."""
+        self._confined = kind, confined
 
     def let_in(self, peer: Peer) -> None:
         """A peer is closed out no more: services hear of it, and what it has said so far."""
@@ -127,6 +133,9 @@ class Services:
 
     def said(self, peer: Peer, kind: int, body: bytes) -> None:
         """An entry of `Output.said`."""
+        if self._confined is not None and self._confined[1](peer):
+            self._said_by_confined(self._by_kind[self._confined[0]], peer, kind, body)
+            return
         keeper = self._by_kind.get(Kind.AUTHENTICATION)
         if kind in (MET, DEAF) and keeper is not None:
             (keeper.met if kind == MET else keeper.deaf)(peer)
@@ -141,6 +150,16 @@ class Services:
         else:
             self._drops.count(DropReason.AUTH_UNEXPECTED)
 
+    def _said_by_confined(self, service: Service, peer: Peer, kind: int, body: bytes) -> None:
+        if kind == MET:
+            service.met(peer)
+        elif kind == DEAF:
+            service.deaf(peer)
+        elif self._by_kind.get(kind) is service:
+            self._hear(service, peer, body)
+        else:
+            self._drops.count(DropReason.CHANNEL_UNKNOWN)
+
     def _pass_on(self, peer: Peer, kind: int, body: bytes) -> None:
         if kind in (MET, DEAF):
             for of, service in list(self._by_kind.items()):
@@ -151,8 +170,11 @@ class Services:
         if kind not in self._by_kind:
             self._drops.count(DropReason.CHANNEL_UNKNOWN)
             return
+        self._hear(self._by_kind[kind], peer, body)
+
+    def _hear(self, service: Service, peer: Peer, body: bytes) -> None:
         try:
-            self._by_kind[kind].heard(peer, body)
+            service.heard(peer, body)
         except PeerError as error:
             self._drops.count(error.reason)
 

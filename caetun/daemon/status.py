@@ -12,6 +12,7 @@ from caetun.ports import LOCAL, LOCAL_NAME
 
 if TYPE_CHECKING:
     from caetun.daemon.dialer import Dialer
+    from caetun.daemon.mesh import Mesh
     from caetun.daemon.negotiations import Negotiations
     from caetun.l2.bridge import Bridge
     from caetun.mangle.pipeline import Pipeline
@@ -46,12 +47,14 @@ class Status:
         dialer: Callable[[], Dialer | None],
         negotiations: Negotiations | None = None,
         pipeline: Pipeline | None = None,
+        mesh: Mesh | None = None,
     ) -> None:
         self._negotiations = negotiations
         self._node = node
         self._drops = drops
         self._dialer = dialer
         self._pipeline = pipeline
+        self._mesh = mesh
 
     def ask(self, what: str, now: float, start: int = 0) -> Page | None:
         """A page of the rows of a view, from number `start` on; None if there is no view of that name."""
@@ -91,6 +94,8 @@ class Status:
             return
         routers = {port for _, port, _ in bridge.snooping.routers(now)} | bridge.snooping.settings.router_ports
         for number, name in self._names().items():
+            if not self._switches(number):
+                continue
             port = bridge.ports.table.get(number)
             muted = port is not None and port.muted
             yield {
@@ -203,6 +208,10 @@ class Status:
         for prefix, peer, state, hits in rows:
             yield {"prefix": prefix, "peer": peer, "state": state, "hits": hits}
 
+    def mesh(self, now: float) -> Rows:
+        """Every other member of a mesh, and the way to it; on a hub: whom it has introduced."""
+        return iter(()) if self._mesh is None else self._mesh.rows()
+
     def drops(self, now: float) -> Rows:
         """Why frames, records and messages were thrown away, and how many."""
         return iter([{"reason": str(reason), "times": times} for reason, times in sorted(self._drops.items()) if times])
@@ -224,6 +233,13 @@ class Status:
     def config(self, now: float) -> Rows:
         """Every setting that is not a default, and where it comes from."""
         return iter([] if self._negotiations is None else self._negotiations.config())
+
+    def _switches(self, number: int) -> bool:
+        """Whether a port is one of the switch: those of direct ways in a mesh are not (`show mesh`)."""
+        # Imported here: as in `_bridge`.
+        from caetun.l2.member import HUB, MemberSwitch
+
+        return number <= HUB or not isinstance(self._node.board, MemberSwitch)
 
     @property
     def _bridge(self) -> Bridge | None:
@@ -261,6 +277,7 @@ VIEWS: Final[Mapping[str, Callable[[Status, float], Rows]]] = {
     "bindings": Status.bindings,
     "neighbours": Status.neighbours,
     "routes": Status.routes,
+    "mesh": Status.mesh,
     "drops": Status.drops,
     "mangle": Status.mangle,
     "leases": Status.leases,

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def make_switchboard(settings: Settings, drops: Drops, now: float) -> Switchboard:
-    """A switch with the device's port up; peers' ports have the numbers 1, 2, ... in the order of the settings."""
+    """A switch with the device's port up; peers' ports have the numbers 1, 2, ... in the order of the settings.
+
+    Of a member of a mesh, the first is the hub's.
+    """
     ports = {LOCAL: settings.port.settings(LOCAL_NAME)}
     peers = [peer.port for peer in settings.peer] or [settings.port_defaults]  # who shares the secret has no words
     ports |= {number: words.settings(f"peer{number}") for number, words in enumerate(peers, 1)}
@@ -41,6 +44,11 @@ def make_switchboard(settings: Settings, drops: Drops, now: float) -> Switchboar
     bridge.add_port(LOCAL, ports[LOCAL], now)
     for vlan in settings.vlan:
         bridge.snooping.add_vlan(vlan.vlan, now)
+    if settings.mesh and settings.connect:
+        # Imported here: most switches are no member's.
+        from caetun.l2.member import MemberSwitch
+
+        return MemberSwitch(bridge, address, drops)
     return Switchboard(bridge, address)
 
 

@@ -195,8 +195,8 @@ class Bridge:
             target = self.fdb.lookup(vlan, destination, now)
             if target is None:
                 return self._flood(number, port, vlan, frame, now)
-            if target == number:
-                return self._drop(DropReason.BRIDGE_SAME_PORT)
+            if target == number:  # who speaks to itself wants to be known here, no more (`member.py`)
+                return NOWHERE if destination == source else self._drop(DropReason.BRIDGE_SAME_PORT)
             egress = self._to((target,), number, vlan)
             if egress.ports and learned is Learned.KNOWN:
                 self._remember((number, vlan, addresses), egress, now)

@@ -98,6 +98,8 @@ class Fdb:
         self._most_moves: float = FLAP_MOVES if flap_guard else inf
         self._tables: dict[int, OrderedDict[bytes, Entry]] = {}
         self._room = Room(limit, MAX_PER_PORT)
+        self.version = 0
+        """Another number as soon as an address has come, gone or moved."""
         self.flapped = 0, 0
         """Home and other port of the address that `learn` has called flapping last."""
 
@@ -153,6 +155,7 @@ class Fdb:
                 return Learned.FULL
         self._tables.setdefault(vlan, OrderedDict())[key] = Entry(port, now)
         room.take(port)
+        self.version += 1
         return Learned.NEW
 
     def _move(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> Learned:
@@ -184,10 +187,12 @@ class Fdb:
     def _place(self, vlan: int, key: bytes, entry: Entry, port: int, now: float) -> None:
         self._room.give(entry.port)
         self._room.take(port)
+        self.version += 1
         entry.port, entry.seen_at = port, now
         self._tables[vlan].move_to_end(key)
 
     def _forget(self, vlan: int, key: bytes, entry: Entry) -> None:
+        self.version += 1
         table = self._tables[vlan]
         del table[key]
         if not table:
@@ -204,6 +209,7 @@ class Fdb:
         if entry is not None:
             self._forget(vlan, address, entry)
         self._tables.setdefault(vlan, OrderedDict())[address] = Entry(port, now, static=True)
+        self.version += 1
 
     def flush(self, port: int | None = None, vlan: int | None = None) -> int:
         """Forget what was learned, all or at one port or on one VLAN; returns how many entries that were."""
@@ -248,6 +254,13 @@ class Fdb:
     def vlans(self) -> list[int]:
         """VLANs where somebody has been seen."""
         return list(self._tables)
+
+    def at(self, port: int) -> Iterator[tuple[int, bytes]]:
+        """(VLAN, address) of everybody at a port."""
+        for vlan, table in self._tables.items():
+            for key, entry in table.items():
+                if entry.port == port:
+                    yield vlan, key
 
     def count(self, port: int) -> int:
         """Entries learned at a port."""

@@ -57,6 +57,14 @@ class PortSettings:
     """Groups that are wanted here whether somebody asks or not: 4 or 16 bytes."""
 
 
+def may_bypass(one: PortSettings, other: PortSettings) -> bool:
+    """Whether frames between two ports may as well go past the switch: it would let them pass, as they are, and
+    whoever sends them."""
+    apart = (one.isolated and other.isolated) or (one.mesh and other.mesh)
+    watched = one.guard.active or other.guard.active or bool(one.macs or other.macs)
+    return not apart and not watched and one.vlans == other.vlans
+
+
 class Port:
     """One port, as it is at the moment."""
 

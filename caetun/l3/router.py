@@ -148,10 +148,18 @@ class Router:
         self._up.discard(number)
         self._forget()
 
-    def set_routes(self, port: int, networks: Iterable[Network]) -> None:
-        """Let these prefixes lead to a port, and no others; what leads elsewhere already, stays."""
-        self.table.remove([route.network for route in self.table if route.port == port and route.network is not None])
-        for network in networks:
+    def introduce(self, port: int, name: str, networks: Iterable[Network]) -> None:
+        """Of a member: let these prefixes lead to another member, and no others.
+
+        What led to a third one, does no more: its introduction is older. What leads to the hub or this host, stays.
+        """
+        self._names[port] = name
+        by_port = self.table.by_port()
+        before = by_port.pop(port, [])
+        by_port.pop(self._hub or LOCAL, None)
+        wanted = set(networks)
+        self.table.remove([*before, *(each for some in by_port.values() for each in some if each in wanted)])
+        for network in wanted:
             with contextlib.suppress(ValueError):
                 self.table.add(network, port)
         self._forget()
@@ -172,9 +180,13 @@ class Router:
             (self._suspect.add if suspect else self._suspect.discard)(number)
             self._forget()
 
+    def works(self, port: int) -> bool:
+        """Whether packets go directly to a member."""
+        return port in self._up and port not in self._suspect
+
     def avoided(self) -> list[int]:
         """Ports of members that have sent by the hub since this was last asked, though there is a direct way."""
-        ports = [port for port in self._relayed if port in self._up and port not in self._suspect]
+        ports = [port for port in self._relayed if self.works(port)]
         self._relayed.clear()
         return ports
 
@@ -241,7 +253,7 @@ class Router:
         return Verdict(route, (), DropReason.ROUTE_NONE, Error.HOST if route.port == VACANT else Error.NO_ROUTE)
 
     def _to_peer(self, route: Route) -> Verdict:
-        if self._hub is not None and (route.port not in self._up or route.port in self._suspect):
+        if self._hub is not None and not self.works(route.port):
             return Verdict(route, (self._hub,))
         if route.port in self._up or self._patient:
             return Verdict(route, route.ports)
@@ -378,6 +390,6 @@ class Router:
         ]
 
     def _state(self, port: int) -> str:
-        if port in self._up and port not in self._suspect:
+        if self.works(port):
             return "up"
         return "down" if self._hub is None or port == self._hub else "by the hub"

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final, TypeAlias
 
+from caetun.board import LOCAL
+
 Network: TypeAlias = IPv4Network | IPv6Network
 
 UNKNOWN: Final = -1
@@ -87,6 +89,14 @@ class Table:
                     if not prefixes:
                         del lengths[at]
                     break
+
+    def by_port(self) -> dict[int, list[Network]]:
+        """What leads to each peer."""
+        found: dict[int, list[Network]] = {}
+        for route in self:
+            if route.port > LOCAL and route.network is not None:
+                found.setdefault(route.port, []).append(route.network)
+        return found
 
     def find(self, address: bytes) -> Route:
         """Where the longest prefix of an address (4 or 16 bytes) leads."""

@@ -1,14 +1,16 @@
-"""What a hub and its members say to each other so that members find direct ways (docs/wire.md, section 6).
+"""What a hub and its members say to each other so that members find direct ways (docs/wire.md, section 5.3).
 
 Bodies of messages of the control channel, kind `MESH`:
 
     1 join, member to hub        type (1) | places
     2 introduce, hub to member   type (1) | key (32) | psk (32) | name | places | prefixes
     3 gone, hub to member        type (1) | key (32)
+    4 hosts, member to member    type (1) | hosts that are new | hosts that are no more
 
     name      length (1) | UTF-8
     places    count (1) | each: size of address, 4 or 16 (1) | address | port (2)
     prefixes  count (2) | each: size of address (1) | bits (1) | address
+    hosts     count (2) | each: VLAN (2) | MAC address (6)
 """
 
 from __future__ import annotations
@@ -26,9 +28,16 @@ MAX_PLACES: Final = 4
 MAX_PREFIXES: Final = 256
 MAX_NAME: Final = 32
 """Bytes."""
+MAX_HOSTS: Final = 512
+"""In each of the two lists of a message."""
+_MAX_VLAN: Final = 4094
+_MAC_SIZE: Final = 6
+_GROUP_BIT: Final = 1
+"""Of the first byte: nobody has such an address."""
 _JOIN: Final = 1
 _INTRODUCE: Final = 2
 _GONE: Final = 3
+_HOSTS: Final = 4
 _SIZES: Final = (4, 16)
 """Bytes of addresses."""
 
@@ -66,7 +75,22 @@ class Gone(NamedTuple):
     key: bytes
 
 
-Message: TypeAlias = Join | Introduce | Gone
+class Host(NamedTuple):
+    """Where a MAC address is to be found on Ethernet, in the form that frames have on their way to the hub."""
+
+    vlan: int
+    """Of the tag; 0: without one."""
+    mac: bytes
+
+
+class Hosts(NamedTuple):
+    """The sender has these hosts behind it, or no more."""
+
+    come: tuple[Host, ...]
+    gone: tuple[Host, ...] = ()
+
+
+Message: TypeAlias = Join | Introduce | Gone | Hosts
 
 
 def encode(message: Message) -> bytes:
@@ -80,6 +104,12 @@ def encode(message: Message) -> bytes:
             return head + struct.pack(">H", len(prefixes)) + b"".join(map(_prefix, prefixes))
         case Gone(key):
             return bytes((_GONE,)) + key
+        case Hosts(come, gone):
+            return bytes((_HOSTS,)) + _hosts(come) + _hosts(gone)
+
+
+def _hosts(hosts: tuple[Host, ...]) -> bytes:
+    return struct.pack(">H", len(hosts)) + b"".join(struct.pack(">H", vlan) + mac for vlan, mac in hosts)
 
 
 def _places(places: tuple[Place, ...]) -> bytes:
@@ -104,6 +134,8 @@ def decode(body: bytes) -> Message:
         message = Introduce(key, psk, reader.name(), reader.places(), reader.prefixes())
     elif kind == _GONE:
         message = Gone(reader.take(KEY_SIZE))
+    elif kind == _HOSTS:
+        message = Hosts(reader.hosts(), reader.hosts())
     else:
         raise _malformed(f"type {kind}")
     reader.end()
@@ -150,6 +182,18 @@ class _Reader:
         if not port or address.is_multicast or address.is_unspecified or address.is_loopback:
             raise _malformed("nobody can be there")
         return Place(address, port)
+
+    def hosts(self) -> tuple[Host, ...]:
+        count = self.number(2)
+        if count > MAX_HOSTS:
+            raise _malformed(f"{count} hosts")
+        return tuple(self._host() for _ in range(count))
+
+    def _host(self) -> Host:
+        vlan, mac = self.number(2), self.take(_MAC_SIZE)
+        if vlan > _MAX_VLAN or mac[0] & _GROUP_BIT or not any(mac):
+            raise _malformed("nobody can have that address")
+        return Host(vlan, mac)
 
     def prefixes(self) -> tuple[Network, ...]:
         count = self.number(2)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from caetun.board import LOCAL
+from caetun.daemon import member as members
 from caetun.daemon import mesh as meshes
 from caetun.daemon import services
-from caetun.daemon.mesh import HubMesh, MemberMesh
+from caetun.daemon.member import MemberMesh
+from caetun.daemon.mesh import HubMesh
 from caetun.l3.answers import Answers
 from caetun.l3.router import Router
 from caetun.l3.table import Table
@@ -23,7 +25,8 @@ from caetun.session.channel import Kind
 from caetun.session.identity import PeerId, public_key
 from caetun.session.session import Session
 from caetun.types import Mode
-from caetun.wire.mesh import MAX_PLACES, Gone, Introduce, Join, Place, decode, encode
+from caetun.wire.mesh import MAX_PLACES, Gone, Hosts, Introduce, Join, Place, decode, encode
+from caetun.wire.mesh import Host as Machine
 from tests.parley import Hall, Parley, Stranger, machine_test
 from tests.simulator import Host, Setup, World, key_of
 
@@ -37,6 +40,8 @@ _PREFIXES = st.lists(
     st.sampled_from([ip_network(text) for text in ("10.88.0.2", "10.88.0.3", "10.0.0.0/8", "0.0.0.0/0", "::/0")]),
     max_size=5,
 )
+
+_HOSTS = st.lists(st.builds(Machine, st.sampled_from((0, 7)), st.just(bytes((2, 0, 0, 0, 0, 1)))), max_size=3)
 
 
 class Crossroads(Hall):
@@ -62,7 +67,7 @@ class Roads(Parley):
         self.hall = Crossroads(self.world, name, Setup(peers, mode=Mode.TUN, switch=True))
         endpoint = SimpleNamespace(native=False, link=lambda address: self.hall.link(address[0]))
         sockets = SimpleNamespace(towards=lambda host, port: (endpoint, (host, port)))
-        self._stack.enter_context(patch.object(meshes, "udp_sockets", lambda _: sockets))
+        self._stack.enter_context(patch.object(members, "udp_sockets", lambda _: sockets))
         self._stack.enter_context(patch.object(meshes, "_seen", lambda _: Place(ip_address("192.0.2.9"), 4500)))
         return SimpleNamespace(loop=self.hall.clock_of_services)
 
@@ -88,6 +93,11 @@ class Roads(Parley):
         """Somebody who was introduced, or was not."""
         self.speak(who, encode(Gone(_KEYS[key])))
 
+    @rule(who=st.integers(0, 2), come=_HOSTS, gone=_HOSTS)
+    def tell_of_hosts(self, who: int, come: list[Machine], gone: list[Machine]) -> None:
+        """To whom it is of no use: there is a router."""
+        self.speak(who, encode(Hosts(tuple(come), tuple(gone))))
+
     def look(self) -> None:
         assert self.hall.stopped == []
 
@@ -97,11 +107,10 @@ class AtTheHub(Roads):
 
     def build(self) -> None:
         context = self.sit("hub", {"bob": [], "carol": []})
-        settings: Any = SimpleNamespace(
-            peer=[SimpleNamespace(key=_KEYS[name], port=SimpleNamespace(networks=())) for name in ("bob", "carol")]
-        )
+        for number in (1, 2):
+            self.hall.router.add_routes(number, [ip_network(f"10.88.0.{number}")])
         pump: Any = self.hall.pump
-        self.mesh = HubMesh(settings, self.hall.node, pump, context.loop)
+        self.mesh = HubMesh(self.hall.node, pump, context.loop)
         self.hall.services.add(Kind.MESH, self.mesh)
         tun = Setup({"hub": ["hub"]}, mode=Mode.TUN)
         self.strangers = [Stranger(self.world, name, setup=tun) for name in ("bob", "carol")]
@@ -137,6 +146,7 @@ class AtTheMember(Roads):
         pump: Any = self.hall.pump
         self.mesh = MemberMesh(self.hall.node, pump, context, self._make_peer)
         self.hall.services.add(Kind.MESH, self.mesh)
+        self.hall.services.confine(Kind.MESH, self.mesh.owns)
         hub = Stranger(self.world, "hub", setup=Setup({"me": []}, mode=Mode.TUN))
         bob = Stranger(self.world, "bob", setup=Setup({"me": ["me"]}, mode=Mode.TUN))
         bob.outside = "192.0.2.1"

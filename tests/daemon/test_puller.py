@@ -60,3 +60,16 @@ def test_a_refused_client_asks_again_until_it_is_told() -> None:
     assert clock.due[0][0] == FIRST_PAUSE
     puller.close()
     assert clock.due == []
+
+
+def test_addresses_that_are_assigned_are_told_when_they_change() -> None:
+    hands = SimpleNamespace(loop=Clock(), tell=lambda *_, **__: None, say=lambda *_: True, wake=lambda: None)
+    settings = load({"connect": ["192.0.2.1:4500"], "secret_file": "s.key", "negotiation": "server"})
+    interface = SimpleNamespace(resize=lambda _: None, assign=lambda _: None)
+    puller = Puller(cast(Any, hands), settings, lambda: cast(Any, interface), Mode.TUN, ("tun0", False), lambda _: None)
+    told: list[list[str]] = []
+    puller.on_addresses = lambda addresses: told.append([str(each) for each in addresses])
+    peer: Any = SimpleNamespace(name="hub", link=None)
+    for serial, address in enumerate(("10.88.0.2/24", "10.88.0.2/24", "10.88.0.9/24"), 1):
+        puller.heard(peer, Push(serial=serial, settings=Told(address=(address,))))
+    assert told == [["10.88.0.2/24"], ["10.88.0.9/24"]]

@@ -74,3 +74,17 @@ def test_who_goes_is_forgotten(made: tuple[Services, Listener, Listener, set[Pee
     outside.clear()
     services.let_in(ALICE)
     assert (keeper.heard_of, other.heard_of) == (["deaf", "gone"], ["gone"])
+
+
+def test_who_is_confined_has_one_service_and_may_ask_for_nothing_else() -> None:
+    services, mesh, other, keeper = Services(Drops()), Listener(), Listener(), Listener()
+    for kind, service in ((Kind.MESH, mesh), (Kind.CONFIGURATION, other), (Kind.AUTHENTICATION, keeper)):
+        services.add(kind, service)
+    services.confine(Kind.MESH, lambda peer: peer is ALICE)
+    bob = cast(Peer, "bob")
+    for peer in (ALICE, bob):
+        for kind in (MET, DEAF, Kind.MESH, Kind.CONFIGURATION, Kind.AUTHENTICATION):
+            services.said(peer, kind, peer.encode() if kind > 0 else b"")  # type: ignore[attr-defined]
+    assert mesh.heard_of == ["met", "deaf", b"alice", "met", "deaf", b"bob"]
+    assert other.heard_of == keeper.heard_of == ["met", "deaf", b"bob"]
+    assert services._drops == {DropReason.CHANNEL_UNKNOWN: 2}

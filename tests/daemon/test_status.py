@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 from caetun.cli.show import WHAT, table
 from caetun.daemon.status import MAX_SOURCES, PAGE, VIEWS, Status
 from caetun.l2.bridge import Bridge, PortSettings
 from caetun.l2.loop import LoopProbes
+from caetun.l2.member import MemberSwitch
 from caetun.l2.policy import Allowed, GuardSettings, Source
 from caetun.l2.snooping import SnoopingSettings
 from caetun.l2.switchboard import Switchboard
@@ -161,3 +163,15 @@ def test_a_large_table_comes_in_pages() -> None:
 def test_as_a_table_lists_are_words() -> None:
     rows = [{"group": "239.1.2.3", "sources": ["10.0.0.7", "10.0.0.8"], "asked s": {"10.0.0.7": 1.5}}]
     assert table(rows).splitlines()[1] == "239.1.2.3  10.0.0.7 10.0.0.8  10.0.0.7=1.5"
+
+
+def test_direct_ways_of_a_mesh_are_no_ports_of_the_switch_but_members() -> None:
+    place = Place()
+    row = {"member": "office", "way": "direct", "link": "udp 192.0.2.1:4500", "hosts": 1}
+    place.node.board = MemberSwitch(place.bridge, mac(99), Drops())
+    place.status = Status(
+        cast(Any, place.node), Drops(), lambda: None, mesh=cast(Any, SimpleNamespace(rows=lambda: iter([row])))
+    )
+    assert [row["port"] for row in place.rows("ports")] == ["local", "attic"]
+    assert place.rows("mesh") == [row]
+    assert Place().rows("mesh") == []

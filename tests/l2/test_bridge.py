@@ -61,6 +61,13 @@ class TestForwarding:
         assert goes(switch, 1, frame(2, 1)) == set()
         assert drops == {DropReason.BRIDGE_SAME_PORT: 1}
 
+    def test_who_speaks_to_itself_is_known_from_then_on_and_nothing_is_counted(self) -> None:
+        drops = Drops()
+        switch = bridge(drops=drops)
+        assert goes(switch, 1, frame(1, 1)) == set()
+        assert goes(switch, 2, frame(2, 1)) == {1}
+        assert drops == {}
+
     def test_a_frame_from_a_group_is_dropped(self) -> None:
         drops = Drops()
         assert goes(bridge(drops=drops), 1, ethernet(mac(2), b"\x01" + mac(1)[1:], 0x0800, bytes(46))) == set()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from caetun.l2.fdb import AGEING, FLAP_HOLD, FLAP_MOVES, FLAP_WINDOW, LIMIT, REFRESH, Fdb, Learned
+from tests.l2.frames import mac
 
 A, B, C = (bytes((2, 0, 0, 0, 0, number)) for number in range(3))
 
@@ -233,3 +234,28 @@ def test_lookup_mirrors_learn(address: bytes, port: int) -> None:
     fdb = Fdb()
     fdb.learn(1, address, port, 0.0)
     assert fdb.lookup(1, address, 0.0) == port
+
+
+def test_who_is_at_a_port_and_whether_that_has_changed() -> None:
+    fdb = Fdb()
+    versions = [fdb.version]
+
+    def changed() -> bool:
+        versions.append(fdb.version)
+        return versions[-1] != versions[-2]
+
+    fdb.learn(1, mac(1), 1, 0.0)
+    assert changed()
+    fdb.set_static(7, mac(2), 1, 0.0)
+    assert changed()
+    fdb.learn(1, mac(3), 2, 0.0)
+    assert changed()
+    assert list(fdb.at(1)) == [(1, mac(1)), (7, mac(2))]
+    fdb.learn(1, mac(1), 1, 5.0)
+    assert not changed()
+    fdb.learn(1, mac(1), 2, 10.0)
+    assert changed()
+    assert list(fdb.at(1)) == [(7, mac(2))]
+    fdb.flush(port=2)
+    assert changed()
+    assert list(fdb.at(2)) == []

@@ -282,7 +282,7 @@ class TestMember:
         router.add_routes(LOCAL, [ip_network(ALICE)])
         router.add_routes(1, [ip_network("0.0.0.0/0")])
         router.add_port(1, None, 0.0)
-        router.set_routes(2, [ip_network(self.CAROL), ip_network("10.4.0.0/16")])
+        router.introduce(2, "carol", [ip_network(self.CAROL), ip_network("10.4.0.0/16")])
         return router
 
     def port(self, router: Router, address: str) -> int:
@@ -305,12 +305,35 @@ class TestMember:
         router.add_port(2, None, 0.0)
         assert self.port(router, self.CAROL) == 2, "what comes up anew is not suspect"
 
-    def test_routes_that_change_take_nothing_from_others(self) -> None:
+    def test_routes_that_change_take_nothing_from_the_hub_or_this_host(self) -> None:
         router = self.make()
         router.add_port(2, None, 0.0)
-        router.set_routes(2, [ip_network("0.0.0.0/0"), ip_network(ALICE), ip_network("10.5.0.0/16")])
+        router.introduce(2, "carol", [ip_network("0.0.0.0/0"), ip_network(ALICE), ip_network("10.5.0.0/16")])
         assert [self.port(router, each) for each in (self.CAROL, "10.5.1.1", "192.0.2.1")] == [1, 2, 1]
         assert router.table.find(bytes((10, 88, 0, 2))).port == LOCAL
+
+    def test_a_prefix_that_another_member_has_now_leads_there_whoever_is_introduced_first(self) -> None:
+        router = self.make()
+        for port in (2, 3):
+            router.add_port(port, None, 0.0)
+        router.introduce(3, "dave", [ip_network(self.CAROL)])
+        assert self.port(router, self.CAROL) == 3
+        router.introduce(2, "carol", [ip_network("10.4.0.0/16")])
+        assert [self.port(router, each) for each in (self.CAROL, "10.4.1.1")] == [3, 2]
+        assert router.table.by_port() == {
+            1: [ip_network("0.0.0.0/0")],
+            2: [ip_network("10.4.0.0/16")],
+            3: [ip_network(self.CAROL)],
+        }
+
+    def test_addresses_of_this_host_that_a_server_gives_are_its_own(self) -> None:
+        router = self.make()
+        mine = ip_network("10.88.0.77")
+        router.grant(LOCAL, [mine])
+        assert router.table.find(bytes((10, 88, 0, 77))).port == LOCAL
+        assert router.inbound(1, frames(packet("10.88.0.77", ALICE)), 0.0) == ([], [])
+        router.grant(LOCAL, [])
+        assert router.table.find(bytes((10, 88, 0, 77))).port == 1
 
     def test_carols_packets_are_hers_directly_and_by_the_hub_and_nobody_elses(self) -> None:
         router = self.make()
