@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from caetun.devices.manners import BURST, Manners
 from caetun.errors import DeviceError
 from caetun.types import DropReason, Drops, Iovec, Mode
 from caetun.wire.container import (
@@ -89,6 +90,7 @@ class TunTap:
         """Whether the interface is of this network namespace; None if the kernel does not tell us."""
         self.blocking = False
         """Whether reads from the descriptor waited before we had it: others may go on using it."""
+        self._manners = Manners()
         self.notes: list[str] = []
         """What the kernel did not grant, for the log."""
 
@@ -120,6 +122,15 @@ class TunTap:
 
     def write_batch(self, frames: Sequence[Iovec]) -> None:
         """Write frames; what the kernel refuses (interface down, no memory) is dropped and counted."""
+        if len(frames) < BURST:
+            self._write(frames)
+            return
+        for at in range(0, len(frames), BURST):
+            self._write(frames[at : at + BURST])
+            self._manners.after_burst()
+
+    def _write(self, frames: Sequence[Iovec]) -> None:
+        """Hot: one turn a frame."""
         fd, writev = self._fd, os.writev
         for iovec in frames:
             try:
