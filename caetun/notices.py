@@ -33,9 +33,9 @@ def up(peer: str, link: str, established: Established) -> Event:
     return Event("info", "peer.up", f"up via {link} ({established.cipher}{extra})", {"peer": peer, "link": link})
 
 
-def down(peer: str, why: str) -> Event:
-    """The far end is gone."""
-    return Event("warning", "peer.down", f"down: {why}", {"peer": peer})
+def down(peer: str, why: str, expected: bool = False) -> Event:
+    """The far end is gone. `expected`: it has said goodbye, and comes back when it likes."""
+    return Event("info" if expected else "warning", "peer.down", f"down: {why}", {"peer": peer})
 
 
 def refused(peer: str, link: str, refusal: Refusal) -> Event:

@@ -344,7 +344,8 @@ class Peer:
                         self.outbound.resume(now, out)
                 case control.Close(reason) if pair is self.session.current:
                     # Under a former pair it is late: whoever sent it has been started again since.
-                    return self._lost(notices.closed(reason), now, out)
+                    expected = reason == control.SHUTTING_DOWN and not self.connects
+                    return self._lost(notices.closed(reason), now, out, expected)
                 case control.Part() | control.PartAcknowledgement():
                     self.conversation.heard(message, pair, out)
         self.conversation.tick(now, out)
@@ -383,9 +384,9 @@ class Peer:
         patience = 1.0 if pair.initiator else RESPONDER_PATIENCE + self._entropy(1)[0] / 256 * 0.04
         return pair.born + self._timing.interval * patience
 
-    def _lost(self, why: str, now: float, out: Output) -> list[KeyPair]:
+    def _lost(self, why: str, now: float, out: Output, expected: bool = False) -> list[KeyPair]:
         """The far end is gone: forget its keys, and look for it again if we are the one who connects."""
-        out.events.append(notices.down(self.name, why))
+        out.events.append(notices.down(self.name, why, expected))
         self._journey.leave()
         out.unused += self._ways.lost(now)
         self.outbound.abandon()

@@ -146,6 +146,16 @@ def test_who_starts_again_at_once_is_not_thrown_out_by_its_own_goodbye() -> None
     world.until(lambda: present(a, b)() and share_a_pair(a, b), within=0.1)
 
 
+@pytest.mark.parametrize(("client_goes", "level"), [(True, "info"), (False, "warning")])
+def test_a_goodbye_is_worth_a_warning_to_whoever_needs_the_other(client_goes: bool, level: str) -> None:
+    world, client, server = client_and_server()
+    world.run(10.0)
+    going, staying = (client, server) if client_goes else (server, client)
+    going.stop()
+    world.run(0.05)
+    assert [happened.level for _, happened in staying.events if happened.event == "peer.down"] == [level]
+
+
 # frames that come before there are keys
 
 
