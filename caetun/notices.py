@@ -57,6 +57,15 @@ def doubled(peer: str) -> Event:
     return Event("warning", "peer.doubled", text, {"peer": peer})
 
 
+def shared(peer: str) -> Event:
+    """The far end says that another host has this one's key."""
+    text = (
+        "another host uses the key of this one, by turns, and neither gets far: "
+        "give each a key of its own (caetun genkey)"
+    )
+    return Event("warning", "peer.doubled", text, {"peer": peer})
+
+
 def moved(peer: str, before: str, link: str) -> Event:
     """The far end's address has changed."""
     return Event("info", "peer.moved", f"moved from {before} to {link}", {"peer": peer, "link": link})

@@ -47,6 +47,8 @@ __all__ = ["Event", "LinkView", "Output", "Peer", "Timing"]
 MISMATCH_PAUSE: Final = 30.0
 """Seconds before trying a far end again whose settings do not go with ours."""
 
+_SHARED: Final = control.encode(control.Notice(control.KEY_SHARED))
+
 
 class Peer:
     """One far end."""
@@ -228,8 +230,9 @@ class Peer:
         mtu = pair.established.hello.mtu
         self.narrower = mtu if mtu < self._handshakes.hello.mtu else 0
         self._ways.answered()
-        if self.conversation.met(pair, out):
-            out.events.append(notices.doubled(self.name))
+        doubled = self.conversation.met(pair, out)
+        if doubled:
+            self._shared(out)
         before = len(out.records)
         if announce:
             out.events.append(notices.up(self.name, link.name, pair.established))
@@ -240,8 +243,14 @@ class Peer:
             self._journey.relieve(now, out)
             self.outbound.arrived()
         self.outbound.resume(now, out)
-        if len(out.records) == before:
-            self._journey.send(b"", now, out)
+        if doubled or len(out.records) == before:
+            self._journey.send(_SHARED if doubled else b"", now, out)
+
+    def _shared(self, out: Output) -> None:
+        """Two hosts have one key: tell our user, and whoever has just lost its place, by the link that it had."""
+        out.events.append(notices.doubled(self.name))
+        if self.link is not None and self.session.previous:
+            out.records.append((self.link, [self.session.previous[0].seal(_SHARED)]))
 
     # telling
 
@@ -346,6 +355,8 @@ class Peer:
                     # Under a former pair it is late: whoever sent it has been started again since.
                     expected = reason == control.SHUTTING_DOWN and not self.connects
                     return self._lost(notices.closed(reason), now, out, expected)
+                case control.Notice(control.KEY_SHARED):
+                    out.events.append(notices.shared(self.name))
                 case control.Part() | control.PartAcknowledgement():
                     self.conversation.heard(message, pair, out)
         self.conversation.tick(now, out)

@@ -16,6 +16,7 @@ from caetun.wire.element import CONTROL, HEAD
 _REPORT: Final = struct.Struct(">BQQ")
 _PROBE: Final = struct.Struct(">BIH")
 _CLOSE: Final = struct.Struct(">BB")
+_NOTICE: Final = struct.Struct(">BB")
 _PART: Final = struct.Struct(">BBBQ")
 _PART_ACKNOWLEDGEMENT: Final = struct.Struct(">BQI")
 MAX_PART: Final = 1024
@@ -30,8 +31,11 @@ _TYPE_PROBE_ACKNOWLEDGEMENT: Final = 3
 _TYPE_CLOSE: Final = 4
 _TYPE_PART: Final = 5
 _TYPE_PART_ACKNOWLEDGEMENT: Final = 6
+_TYPE_NOTICE: Final = 7
 SHUTTING_DOWN: Final = 1
 REVOKED: Final = 2
+KEY_SHARED: Final = 1
+"""A notice: another host uses the receiver's key, too."""
 
 
 class Report(NamedTuple):
@@ -87,7 +91,13 @@ class PartAcknowledgement(NamedTuple):
     """Bit n is set if `expected` + 1 + n has come."""
 
 
-Control: TypeAlias = Report | Probe | ProbeAcknowledgement | Close | Part | PartAcknowledgement
+class Notice(NamedTuple):
+    """What the receiver's user should know."""
+
+    what: int
+
+
+Control: TypeAlias = Report | Probe | ProbeAcknowledgement | Close | Part | PartAcknowledgement | Notice
 
 
 def _element(body: bytes) -> bytes:
@@ -105,6 +115,8 @@ def encode(control: Control) -> bytes:
             return _element(_PROBE.pack(_TYPE_PROBE_ACKNOWLEDGEMENT, ident, size))
         case Close(reason):
             return _element(_CLOSE.pack(_TYPE_CLOSE, reason))
+        case Notice(what):
+            return _element(_NOTICE.pack(_TYPE_NOTICE, what))
         case Part(sequence, kind, last, part):
             return _element(_PART.pack(_TYPE_PART, kind, last, sequence) + part)
         case PartAcknowledgement(expected, beyond):
@@ -124,6 +136,7 @@ def decode(body: Buffer) -> Control | None:
         _TYPE_PROBE_ACKNOWLEDGEMENT: _PROBE,
         _TYPE_CLOSE: _CLOSE,
         _TYPE_PART_ACKNOWLEDGEMENT: _PART_ACKNOWLEDGEMENT,
+        _TYPE_NOTICE: _NOTICE,
     }.get(kind)
     if layout is None:
         return None
@@ -138,6 +151,8 @@ def decode(body: Buffer) -> Control | None:
         return ProbeAcknowledgement(*values)
     if kind == _TYPE_PART_ACKNOWLEDGEMENT:
         return PartAcknowledgement(*values)
+    if kind == _TYPE_NOTICE:
+        return Notice(*values)
     return Close(*values)
 
 

@@ -243,18 +243,26 @@ def test_a_client_waits_until_its_hub_is_set_right(network: Network) -> None:
     await_ping(network.clients["alice"], "10.88.0.1")
 
 
-def test_two_clients_with_one_key_are_told_of_at_the_hub(network: Network) -> None:
+def test_two_clients_with_one_key_are_told_of_at_the_hub_and_at_home(network: Network) -> None:
     """Bob was set up as a copy of alice."""
     hub = network.start_hub()
     network.private["bob"] = network.private["alice"]
     write(network.clients["bob"], "/run/key", network.clients["alice"].run(["cat", "/run/key"]))
+    ends: list[End] = []
     for name in ("alice", "bob"):
-        network.start(name, "--keepalive", "1").wait_for("negotiation.configured")
+        ends.append(network.start(name, "--keepalive", "1"))
+        ends[-1].wait_for("negotiation.configured")
     told = hub.wait_for("peer.doubled", seconds=60)
     assert (told["peer"], told["level"]) == ("alice", "warning")
     assert told["message"] == (
         "two far ends use one key, by turns, and neither gets far: give each a key of its own (caetun genkey)"
     )
+    for end in ends:
+        told = end.wait_for("peer.doubled", seconds=60)
+        assert told["message"] == (
+            "another host uses the key of this one, by turns, and neither gets far: "
+            "give each a key of its own (caetun genkey)"
+        )
 
 
 def test_what_a_client_has_set_itself_wins_and_nothing_is_left_on_a_device_that_stays(network: Network) -> None:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from caetun.errors import Malformed
 from caetun.types import DropReason
 from caetun.wire.control import (
+    KEY_SHARED,
     SHUTTING_DOWN,
     Close,
     Control,
+    Notice,
     Part,
     PartAcknowledgement,
     Probe,
@@ -30,6 +32,7 @@ controls: st.SearchStrategy[Control] = st.one_of(
     st.builds(Probe, longs, shorts),
     st.builds(ProbeAcknowledgement, longs, shorts),
     st.builds(Close, bytes_),
+    st.builds(Notice, bytes_),
     st.builds(Part, long_longs, st.integers(1, 255), st.booleans(), st.binary(max_size=1024)),
     st.builds(PartAcknowledgement, long_longs, longs),
 )
@@ -54,6 +57,7 @@ def test_a_message_survives(control: Control) -> None:
         (Close(SHUTTING_DOWN), "04 01"),
         (Part(258, 1, True, b"hi"), "05 01 01 0000000000000102 6869"),
         (Part(0, 255, False, b""), "05 ff 00 0000000000000000"),
+        (Notice(KEY_SHARED), "07 01"),
         (PartAcknowledgement(258, 5), "06 0000000000000102 00000005"),
     ],
 )
@@ -62,7 +66,7 @@ def test_bytes_on_the_wire(control: Control, body: str) -> None:
     assert encode(control) == struct.pack(">I", 6 << 24 | len(value)) + value
 
 
-@pytest.mark.parametrize("kind", [0, 7, 255])
+@pytest.mark.parametrize("kind", [0, 8, 255])
 def test_a_type_of_a_later_version_is_skipped(kind: int) -> None:
     assert decode(bytes([kind])) is None
     assert decode(bytes([kind]) + bytes(300)) is None
@@ -72,7 +76,7 @@ def test_a_type_of_a_later_version_is_skipped(kind: int) -> None:
     "body",
     [
         b"",
-        *(bytes([kind]) + bytes(rest) for kind in (1, 2, 3, 4, 6) for rest in (0, 5, 20)),
+        *(bytes([kind]) + bytes(rest) for kind in (1, 2, 3, 4, 6, 7) for rest in (0, 5, 20)),
         bytes.fromhex("05 01 01 00000000000000"),
         bytes.fromhex("05 00 01 0000000000000000"),  # no kind
         bytes.fromhex("05 01 02 0000000000000000"),  # neither last nor not
