@@ -332,7 +332,7 @@ class Peer:
     def _controls(
         self, pair: KeyPair, controls: list[control.Control], link: LinkView, now: float, out: Output
     ) -> list[KeyPair]:
-        probed = False
+        probed = noticed = False
         for message in controls:
             match message:
                 case control.Report():
@@ -355,7 +355,11 @@ class Peer:
                     # Under a former pair it is late: whoever sent it has been started again since.
                     expected = reason == control.SHUTTING_DOWN and not self.connects
                     return self._lost(notices.closed(reason), now, out, expected)
-                case control.Notice(control.KEY_SHARED):
+                case control.Notice(control.KEY_SHARED) if self.connects:
+                    if noticed:
+                        self._drops.count(DropReason.CONTROL_SURPLUS)
+                        continue
+                    noticed = True
                     out.events.append(notices.shared(self.name))
                 case control.Part() | control.PartAcknowledgement():
                     self.conversation.heard(message, pair, out)

@@ -18,12 +18,16 @@ def added(group: str) -> dict[str, EntryPoint]:
 
 
 def load(entry: EntryPoint) -> Any:
-    """What an entry point stands for. Raises ImportError, whatever goes wrong in code that is not ours."""
+    """What an entry point stands for. Raises ImportError, whatever goes wrong in code that is not ours.
+
+    Its `name` is that of a module that is missing, else None.
+    """
     try:
         return entry.load()
+    except ModuleNotFoundError as error:
+        raise ImportError(str(error), name=error.name) from error
     except Exception as error:
-        name = getattr(error, "name", None)
-        raise ImportError(f"{type(error).__name__}: {error}", name=name) from error
+        raise ImportError(f"{type(error).__name__}: {error}") from error
 
 
 def built_in(path: str) -> Any:

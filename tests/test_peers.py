@@ -178,6 +178,15 @@ def test_unanswered_data_makes_the_connecting_side_shake_hands_again(connects: b
     assert len(bench.out.messages) == connects
 
 
+def test_a_key_that_others_have_is_told_of_once_a_record() -> None:
+    bench = connected()
+    far = bench.shake(1, 0.0, initiator=True)
+    notice = control.encode(control.Notice(control.KEY_SHARED))
+    bench.hear(far, notice * 3 + control.encode(control.Notice(99)), 1.0)
+    assert bench.told() == ["peer.up", "peer.doubled"]
+    assert bench.node.drops[DropReason.CONTROL_SURPLUS] == 2
+
+
 def test_a_far_end_that_is_silent_for_long_is_gone() -> None:
     bench = Bench()
     far = bench.shake(1, 0.0, initiator=True)

@@ -28,15 +28,16 @@ def test_a_group_that_nobody_fills_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "said", "missing"),
     [
-        ("no_such_package:THING", "no_such_package"),
-        ("caetun.types:NO_SUCH_NAME", "NO_SUCH_NAME"),
+        ("no_such_package:THING", "no_such_package", "no_such_package"),
+        ("caetun.types:NO_SUCH_NAME", "AttributeError: .*NO_SUCH_NAME", None),
     ],
 )
-def test_what_cannot_be_loaded_is_an_import_error(value: str, said: str) -> None:
-    with pytest.raises(ImportError, match=said):
+def test_what_cannot_be_loaded_is_an_import_error(value: str, said: str, missing: str | None) -> None:
+    with pytest.raises(ImportError, match=said) as caught:
         plugins.load(entry(value))
+    assert caught.value.name == missing
 
 
 def test_a_module_that_fails_while_it_is_read_is_an_import_error(

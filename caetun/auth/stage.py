@@ -122,10 +122,12 @@ class Stages(Generic[P]):
         """It is gone."""
         self._stages.pop(peer, None)
 
-    def late(self, now: float) -> list[tuple[P, State]]:
-        """Those who have waited, or were waited for, too long, and in which state."""
+    def late(self, now: float) -> list[tuple[P, State, float]]:
+        """Those who have waited, or were waited for, too long, in which state, and by how many seconds."""
         return [
-            (peer, stage.state) for peer, stage in self._stages.items() if stage.due is not None and now >= stage.due
+            (peer, stage.state, now - stage.due)
+            for peer, stage in self._stages.items()
+            if stage.due is not None and now >= stage.due
         ]
 
     def next_deadline(self) -> float | None:

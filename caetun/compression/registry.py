@@ -56,7 +56,9 @@ def find(name: str) -> Method:
         if name in added:
             return cast("Method", plugins.load(added[name]))
     except ImportError as error:
-        package = _PACKAGES.get(name, error.name or "a package")
+        package = _PACKAGES.get(name, error.name)
+        if package is None:
+            raise ConfigurationError(f"--compress: {name} cannot be loaded: {error}: ask whoever made it") from error
         raise ConfigurationError(
             f"--compress: {name} needs the package {package}, which is not installed: pip install {package}"
         ) from error

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 HOLD: Final = "authentication"
 LOOK_SECONDS: Final = 1.0
 """Between two looks at who is late or away."""
+GRACE_SECONDS: Final = 30.0
+"""For whoever was refused and shakes hands again: as long as an answer to a handshake is good for."""
 
 CROWDED: Final = "the queue is full"
 _AT_WILL: Final = frozenset((TOO_MANY, CROWDED))
@@ -221,10 +223,10 @@ class Doorkeeper:
 
     def _look(self) -> None:
         now = time.monotonic()
-        for peer, state in self._stages.late(now):
+        for peer, state, late in self._stages.late(now):
             if state is not State.REFUSED:
                 self._refuse(peer, LATE, "", "")
-            elif not peer.answered:  # else somebody starts again just now
+            elif not peer.answered or late > GRACE_SECONDS:  # else somebody starts again just now
                 self._end(peer, "it was refused")
         for peer in list(self._node.peers.values()):
             if peer.ident in self._known:

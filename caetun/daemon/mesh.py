@@ -136,6 +136,7 @@ class HubMesh:
             peer = self._node.peers.get(ident)
             if peer is None:
                 del self._joined[ident]
+                self._silent_since.pop(ident, None)
             if peer is None or not self._is_member(peer):
                 self._prefixes.pop(ident, None)
                 known.left(ident)

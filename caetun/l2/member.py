@@ -176,10 +176,11 @@ class MemberSwitch(Switchboard):
 
     def here(self) -> list[Host]:
         """Hosts of ours that members are told of, at most `MAX_HOSTS`. A walk through the FDB if that has changed."""
-        seen = self.bridge.fdb.version, self._open, self.bridge.ports.aware
+        told = self._open and HUB not in self.bridge.muted  # whoever is sent to a muted port is not heard
+        seen = self.bridge.fdb.version, told, self.bridge.ports.aware
         if seen != self._looked:
             self._looked = seen
-            found = self._found() if self._open else {}
+            found = self._found() if told else {}
             kept = {host: None for host in self._here if host in found}
             for host in found:
                 if len(kept) >= MAX_HOSTS:
@@ -224,7 +225,9 @@ class MemberSwitch(Switchboard):
         self.here()
         self._turn = (self._turn + 1) % SHOW_TURNS
         parcels: list[Parcel] = []
-        for host in list(self._here)[self._turn :: SHOW_TURNS]:
+        for host in self._here:
+            if host[-1] % SHOW_TURNS != self._turn or self.shortcuts.claimed(host):
+                continue
             if not parcels or parcels[-1].batch.full:
                 parcels.append(Parcel((HUB,), self.batches.lend()))
             parcels[-1].batch.append_parts(NO_OFFLOAD, (_to_itself(host),))

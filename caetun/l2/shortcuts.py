@@ -42,6 +42,10 @@ class Shortcuts:
 
     # what members say
 
+    def claimed(self, host: bytes) -> bool:
+        """Whether a member says that a host is behind it."""
+        return host in self._said
+
     def said(self, port: int, come: Iterable[bytes], gone: Iterable[bytes] = ()) -> None:
         """The member of this port has some hosts behind it, and others no more."""
         hosts = self._hosts.setdefault(port, set())

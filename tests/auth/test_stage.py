@@ -42,9 +42,9 @@ def test_who_does_not_answer() -> None:
     hub.stages.begin("p", 0.0)
     assert hub.stages.next_deadline() == ANSWER_SECONDS
     assert hub.stages.late(ANSWER_SECONDS - 1) == []
-    assert hub.stages.late(ANSWER_SECONDS) == [("p", State.ASKED)]
+    assert hub.stages.late(ANSWER_SECONDS) == [("p", State.ASKED, 0)]
     assert hub.stages.refuse("p", "late", ANSWER_SECONDS) == DeniedMessage("late")
-    assert hub.stages.late(ANSWER_SECONDS + FAREWELL_SECONDS) == [("p", State.REFUSED)]
+    assert hub.stages.late(ANSWER_SECONDS + FAREWELL_SECONDS) == [("p", State.REFUSED, 0)]
     hub.stages.forget("p")
     assert hub.stages.late(1e9) == []
 
@@ -52,7 +52,7 @@ def test_who_does_not_answer() -> None:
 def test_a_verdict_that_does_not_come() -> None:
     hub = Hub()
     hub.answer("p", hub.stages.begin("p", 0.0), 10.0)
-    assert hub.stages.late(10.0 + CHECK_SECONDS) == [("p", State.CHECKING)]
+    assert hub.stages.late(10.0 + CHECK_SECONDS) == [("p", State.CHECKING, 0)]
 
 
 def test_answers_that_answer_nothing() -> None:

@@ -110,6 +110,17 @@ def test_the_outer_class_is_the_one_of_the_whole_batch() -> None:
     assert marks == [0xB8, 0xB8, 0, 0x20, 0xB8]
 
 
+def test_each_of_several_rules_says_whose_class_counts() -> None:
+    """With what has no flow, too, and before and after a flow is known."""
+    marks: list[int] = []
+    host = Host("out dscp outer tcp", "out dscp outer udp")
+    host.device = MangledDevice(host.memory, host.pipeline, host.drops, marks.append)
+    for _ in range(3):
+        host.send(packet(udp(), tos=0xB9))
+        host.send(packet(syn(), tos=0x21))
+    assert marks == [0xB8, 0x20] * 3
+
+
 def test_ecn_is_cleared() -> None:
     for where in ({}, V6):
         out = Host("ecn clear", "dscp 0").send(packet(udp(), tos=0xBA, **where))
