@@ -62,6 +62,8 @@ class MemberSwitch(Switchboard):
         """Whether the bridge has the hub's port: while there is any way into the mesh."""
         self._settings = PortSettings("hub")
         self._here: dict[bytes, None] = {}
+        self._named: list[Host] = []
+        """The same, as members are told of them."""
         """Hosts of ours that others are told of; in the order in which they came, so that those told are kept."""
         self._looked: object = None
         self._show_at = 0.0
@@ -175,7 +177,8 @@ class MemberSwitch(Switchboard):
         return self.shortcuts.avoided()
 
     def here(self) -> list[Host]:
-        """Hosts of ours that members are told of, at most `MAX_HOSTS`. A walk through the FDB if that has changed."""
+        """Hosts of ours that members are told of, at most `MAX_HOSTS`. A walk through the FDB if that has changed, else
+        the same list as before."""
         told = self._open and HUB not in self.bridge.muted  # whoever is sent to a muted port is not heard
         seen = self.bridge.fdb.version, told, self.bridge.ports.aware
         if seen != self._looked:
@@ -187,7 +190,8 @@ class MemberSwitch(Switchboard):
                     break
                 kept[host] = None
             self._here = kept
-        return [_named(host) for host in self._here]
+            self._named = [_named(host) for host in kept]
+        return self._named
 
     def _found(self) -> dict[bytes, None]:
         """Everybody behind the device, in the form in which frames leave for the hub."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from caetun.mesh.hosts import Known
 from caetun.wire.mesh import MAX_HOSTS, Host, Hosts
 
@@ -59,3 +61,23 @@ def test_what_one_message_cannot_hold_is_for_the_next() -> None:
     assert tell(known, A) == Hosts((), tuple(many[:MAX_HOSTS]))
     assert tell(known, A) == Hosts((), tuple(many[MAX_HOSTS:]))
     assert tell(known, A) is None
+
+
+def test_a_list_without_news_is_looked_at_once() -> None:
+    class Counted(list[Host]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[Host]:
+            self.looks += 1
+            return super().__iter__()
+
+    known, here = Known(), Counted([ONE, TWO])
+    known.met(A)
+    known.told(A, known.news(A, [ONE, TWO]) or Hosts(()))
+    assert known.news(A, here) is None
+    looks = here.looks
+    assert looks
+    assert known.news(A, here) is None
+    assert here.looks == looks
+    known.met(A)
+    assert known.news(A, here) == Hosts((ONE, TWO)), "it knows nothing again"
