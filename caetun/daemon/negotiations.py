@@ -63,10 +63,10 @@ class Negotiations:
         self.services = Services(node.drops)
         self.own_addresses: Sequence[Any] = settings.address
         """Of the device: those of the settings, and what a server takes of its own pool."""
-        ethernet = settings.enrols and device.mode is Mode.TAP
-        self.hardware_address = _hardware_address(keys) if ethernet else ""
-        """Of a hub's Ethernet device: the same after a restart. Else its clients would send to the former one until
-        their neighbour tables forget it, half a minute and more."""
+        ethernet = settings.key is not None and device.mode is Mode.TAP
+        self.hardware_address = _hardware_address(keys, settings.dev.name or "") if ethernet else ""
+        """Of an Ethernet device: the same after a restart. Else neighbours would send to the former one until their
+        tables forget it, half a minute and more."""
         self.store: Store | None = None
         self.on_mtu: Callable[[int], None] = lambda mtu: None
         """Whoever else wants to know that the device has another MTU."""
@@ -230,9 +230,9 @@ class Negotiations:
         return rows + [{"setting": line.partition(" ")[0], "value": line, "from": "left out"} for line in ignored]
 
 
-def _hardware_address(keys: Keys) -> str:
-    """A locally administered one that stands for a public key."""
-    digest = hashlib.blake2s(keys.identity, digest_size=5, person=b"caetunma").digest()
+def _hardware_address(keys: Keys, name: str) -> str:
+    """A locally administered one that stands for a public key, and for the device's name if the user has given one."""
+    digest = hashlib.blake2s(keys.identity + name.encode(), digest_size=5, person=b"caetunma").digest()
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest))
 
 

@@ -19,6 +19,7 @@ from tests.tunnel.ends import (
     device_arguments,
     devices,
     endpoint,
+    key_arguments,
     ping,
     secret_arguments,
     start,
@@ -248,3 +249,19 @@ def test_keys_are_renewed_without_a_gap(lab: Lab) -> None:
     for end in (one, other):
         assert not end.events("peer.down")
         assert end.drops().keys() <= {"peer.no-session", "handshake.unexpected"}
+
+
+def test_an_ethernet_device_keeps_its_address_over_restarts_if_there_is_a_key(lab: Lab) -> None:
+    """Neighbours would go on sending to the former one."""
+    hosts = two_hosts(lab)
+    arguments = tunnel_arguments(hosts, "tap", keys=key_arguments)
+    seen: list[list[str]] = []
+    for _ in range(2):
+        ends = start(hosts, arguments)
+        await_ping(hosts[1], INNER4[0])
+        seen.append([host.run(["cat", "/sys/class/net/tap0/address"]).strip() for host in hosts])
+        for end in ends:
+            assert end.stop() == 0
+    assert seen[0] == seen[1]
+    assert seen[0][0] != seen[0][1]
+    assert all(int(address[:2], 16) & 3 == 2 for address in seen[0]), "locally administered, of one host"
