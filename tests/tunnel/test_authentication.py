@@ -20,7 +20,7 @@ from caetun.auth.users import User, hash_password
 from caetun.lab import Lab
 from caetun.session.identity import public_key
 from tests.tunnel.certificates import Pki
-from tests.tunnel.ends import End, await_ping, ping, write
+from tests.tunnel.ends import PATIENCE, End, await_ping, ping, write
 from tests.tunnel.show import show
 
 pytestmark = pytest.mark.needs("namespaces", "tun", "ping", "ip")
@@ -107,7 +107,8 @@ def test_two_users_come_in_with_password_and_code(lab: Lab) -> None:
     end.process.send_signal(signal.SIGHUP)
     down = end.wait_for("peer.down")
     assert (down["peer"], down["message"]) == ("alice", "down: alice is not in the file of users any more")
-    assert alice.ended()[0] == _REFUSED  # it calls again, and is refused
+    alice.process.wait(PATIENCE + 30)  # it calls again, maybe with the next code only,
+    assert alice.ended()[0] == _REFUSED  # and is refused
     assert ping(hub.sites[1], "10.88.0.1") == 3
     assert "correct" not in end.said() + alice.said()
     assert (bob.stop(), end.stop()) == (0, 0)

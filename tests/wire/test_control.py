@@ -90,13 +90,13 @@ def test_another_length_is_malformed(body: bytes) -> None:
 
 
 @given(
-    st.binary(max_size=24) | st.tuples(st.integers(0, 7), st.binary(max_size=18)).map(lambda t: bytes([t[0]]) + t[1])
+    st.binary(max_size=24) | st.tuples(st.integers(0, 8), st.binary(max_size=18)).map(lambda t: bytes([t[0]]) + t[1])
 )
 def test_decoder_is_total(body: bytes) -> None:
     try:
         control = decode(body)
     except Malformed:
         return
-    assert (control is None) == (body[0] not in (1, 2, 3, 4, 5, 6))
+    assert (control is None) == (body[0] not in (1, 2, 3, 4, 5, 6, 7))
     if control is not None:
         assert encode(control)[HEAD.size :] == body
