@@ -62,9 +62,9 @@ class MemberSwitch(Switchboard):
         """Whether the bridge has the hub's port: while there is any way into the mesh."""
         self._settings = PortSettings("hub")
         self._here: dict[bytes, None] = {}
+        """Hosts of ours that others are told of; in the order in which they came, so that those told are kept."""
         self._named: list[Host] = []
         """The same, as members are told of them."""
-        """Hosts of ours that others are told of; in the order in which they came, so that those told are kept."""
         self._looked: object = None
         self._show_at = 0.0
         self._turn = 0
